@@ -1,0 +1,79 @@
+/* The seam between an upload and a cache, a file per kind of cache behind it. A backend knows how to
+ * ask and how to put; it never retries, and it decides nothing about order: upload/ and plan/ do.
+ *
+ * Kinds of publishing:
+ *   SEPARATE  put_nar makes the NAR object, put_info the narinfo (file, http, s3)
+ *   COMMIT    put_nar sends parts, put_info completes: then both appear (cachix)
+ *   WHOLE     put_nar sends everything; put_info does nothing (attic)
+ *
+ * Errors of every operation are kinds by ARCHITECTURE "Faults"; texts name method, URL (without
+ * credentials) and status. Retry-After is in err.retry_after_s.
+ * Thread: loop. */
+#ifndef DAEMON_BACKEND_BACKEND_H
+#define DAEMON_BACKEND_BACKEND_H
+
+#include "daemon/body/body.h"
+#include "daemon/config/config.h"
+#include "daemon/format/path_info.h"
+#include "daemon/http/http.h"
+
+enum publish_kind { PUBLISH_SEPARATE, PUBLISH_COMMIT, PUBLISH_WHOLE };
+
+struct backend;
+struct backend_op;
+typedef void (*backend_done_fn)(struct backend_op *op);
+
+struct backend_op { /* the caller's until done; zero it before the first start */
+	backend_done_fn done;
+	struct error err;    /* kind ERROR_NONE: went well */
+	bool found;          /* find_info, find_nar */
+	uint64_t file_size;  /* find_nar: bytes of the object found; 0 unknown */
+	uint64_t sent_bytes; /* progress of a put, counted from its start */
+	struct backend *backend;
+	struct backend_call *call; /* the kind's own */
+};
+
+/* One path as a cache sees it; borrowed until the op is done. */
+struct backend_object {
+	const struct path_info *info;
+	const char *nar_key;     /* "nar/HASH.nar.zst" */
+	const char *compression; /* as narinfo names it */
+};
+
+struct backend_ops {
+	enum publish_kind kind;
+	/* Makes nix-cache-info if there is none, never overwrites one; a foreign StoreDir is OPERATOR. */
+	void (*prepare_start)(struct backend *backend, struct backend_op *op);
+	/* Is the narinfo of PATH there? Its StorePath must be PATH, else OPERATOR. */
+	void (*find_info_start)(struct backend *backend, struct backend_op *op, const char *path);
+	void (*find_nar_start)(struct backend *backend, struct backend_op *op,
+	                       const struct backend_object *object);
+	/* Sends BODY, which may still grow; the object appears only after the body has ended. Present
+	 * already (412, or 403/409 when a HEAD then finds it) is success. */
+	void (*put_nar_start)(struct backend *backend, struct backend_op *op,
+	                      const struct backend_object *object, struct body *body);
+	/* TEXT is borrowed until done. */
+	void (*put_info_start)(struct backend *backend, struct backend_op *op,
+	                       const struct backend_object *object, const char *text, size_t len);
+	void (*cancel)(struct backend_op *op);  /* done still fires, CANCELED */
+	void (*close)(struct backend *backend); /* no op may run */
+};
+
+struct backend { /* the kinds embed it */
+	const struct backend_ops *ops;
+	struct loop *loop;
+	bool streams; /* a body longer than one block may be sent while it grows; http clears it once a server
+	                 refuses */
+};
+
+/* Opens the backend for CACHE (borrowed while open), for reading and writing. HTTP is shared.
+ * STORE_DIR is what nix-cache-info must say. Secrets are read now; a missing one is OPERATOR. */
+int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
+                 const char *store_dir, struct error *err) MUST_CHECK;
+/* A read-only one for an upstream: find_info only. */
+int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,
+                          const struct upstream_config *upstream, const struct net_config *net,
+                          struct error *err) MUST_CHECK;
+void backend_close(struct backend *backend); /* takes NULL */
+
+#endif

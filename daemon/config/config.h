@@ -1,0 +1,116 @@
+/* The settings, read from INI files by the one option table (options.c). See nncache.conf(5).
+ * Owns: all text. A loaded configuration never changes; a reload makes a new one.
+ * Thread: any, once loaded. */
+#ifndef DAEMON_CONFIG_CONFIG_H
+#define DAEMON_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/attr.h"
+#include "common/buf.h"
+#include "common/error.h"
+
+struct text_list {
+	char **items;
+	size_t n;
+};
+
+enum cache_kind { CACHE_FILE, CACHE_HTTP, CACHE_S3, CACHE_CACHIX, CACHE_ATTIC };
+enum push_mode { PUSH_YES, PUSH_AUTO, PUSH_NO };
+enum sign_mode { SIGN_CLOSURE, SIGN_BUILT, SIGN_NO };
+enum compression_mode { COMPRESS_ZSTD, COMPRESS_NONE };
+
+/* How to reach a server; [daemon] gives the default of each, [cache] overrides. NULL: not set. */
+struct net_config {
+	char *proxy;
+	char *ca_file;
+	char *client_cert_file;
+	char *client_key_file;
+	char *netrc_file;
+};
+
+struct cache_config {
+	char *name;
+	char *url;      /* as written */
+	char *identity; /* scheme, host, bucket or name, prefix, normalised: presence and jobs hang on it */
+	enum cache_kind kind;
+	enum push_mode push;
+	char *token_file; /* resolved: absolute */
+	struct text_list signing_key_files;
+	enum sign_mode sign;
+	enum compression_mode compression;
+	unsigned compression_level;
+	unsigned upload_jobs;
+	uint64_t upload_rate_bytes; /* per second; 0 unlimited */
+	uint64_t presence_ttl_s;
+	uint64_t stall_timeout_ms;
+	struct text_list upstreams; /* names of [upstream] sections */
+	struct text_list include_roots, exclude_roots,
+		exclude_closures;             /* POSIX extended regular expressions */
+	uint64_t exclude_closures_over_bytes; /* NAR bytes; 0: unset */
+	struct net_config net;
+	char *file; /* where the section begins, for messages */
+	unsigned line;
+};
+
+struct upstream_config {
+	char *name;
+	char *url;
+	struct text_list public_keys;
+	bool keeps_forever;
+};
+
+struct priority_config {
+	char *name;
+	char *match;
+	unsigned priority; /* 0..1000 */
+};
+
+struct config {
+	/* [daemon] */
+	char *socket, *state_dir, *spool_dir, *gcroots_dir, *store;
+	char *control_group, *push_group; /* group names */
+	unsigned pack_jobs;               /* 0: number of cores */
+	uint64_t memory_bytes, tmp_space_bytes;
+	uint64_t roots_max_age_s;
+	unsigned roots_min_free_percent;
+	unsigned give_up_after;
+	uint64_t history_s, stop_drain_s;
+	struct net_config net;
+
+	struct cache_config *caches;
+	size_t n_caches; /* at most CONFIG_MAX_CACHES */
+	struct upstream_config *upstreams;
+	size_t n_upstreams; /* caches and upstreams: at most 64 in all */
+	struct priority_config *priorities;
+	size_t n_priorities;
+};
+
+#define CONFIG_MAX_ENDPOINTS 64
+#define PRIORITY_DEFAULT     50
+#define PRIORITY_AGING_S     60
+
+/* Where things are when nothing is said: the system's places, or the user's. */
+struct config_places {
+	bool user_mode;
+	const char *config_file;     /* --config FILE; NULL: the mode's default, then conf.d */
+	const char *credentials_dir; /* $CREDENTIALS_DIRECTORY or NULL */
+};
+
+/* Loads and checks everything; with CHECK_FILES also that files named exist and parse. All mistakes
+ * found are appended to MESSAGES, one a line: "FILE:LINE: SECTION KEY: what; expected ...".
+ * A missing default file is no mistake. Returns 0 and *RET, or -1. */
+int config_load(struct config **ret, const struct config_places *places, bool check_files,
+                struct buf *messages) MUST_CHECK;
+/* The defaults alone, for taking in while the files are broken. NULL: no memory. */
+struct config *config_defaults(const struct config_places *places);
+void config_free(struct config *config); /* takes NULL */
+/* Every setting in effect, as INI; no secrets (files are named, never read). */
+void config_format(const struct config *config, struct buf *out);
+
+const struct cache_config *config_find_cache(const struct config *config, const char *name); /* or NULL */
+const struct upstream_config *config_find_upstream(const struct config *config, const char *name);
+
+#endif

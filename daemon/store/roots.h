@@ -1,0 +1,61 @@
+/* Our garbage collector roots. Scheme A: links in a directory of ours below gcroots. Scheme B, where
+ * that cannot be written: links in our state directory, each told to nix-daemon (AddIndirectRoot).
+ * PROTOCOLS 8.5. The daemon's own link is named BASE; the hook's BASE.PID.NS.
+ * Thread: loop. */
+#ifndef DAEMON_STORE_ROOTS_H
+#define DAEMON_STORE_ROOTS_H
+
+#include "daemon/store/store.h"
+
+struct roots;
+
+/* DIR is the configured directory (made if its parent may be written); FALLBACK_DIR serves scheme B.
+ * Never fails for want of a place: then roots_message() says why nothing is protected. */
+int roots_open(struct roots **ret, struct store *store, const char *dir, const char *fallback_dir,
+               struct error *err) MUST_CHECK;
+void roots_close(struct roots *roots); /* no call may run; takes NULL */
+const char *roots_dir(const struct roots *roots);
+/* NULL, or why roots cannot be made and what to do about it. */
+const char *roots_message(const struct roots *roots);
+
+struct roots_add;
+typedef void (*roots_added_fn)(struct roots_add *add);
+struct roots_add { /* the caller's until done */
+	roots_added_fn done;
+	struct error err;         /* TRANSIENT: at least one root could not be made */
+	const char *const *paths; /* borrowed until done */
+	size_t n_paths;
+	/* Nobody else protects the paths (a push): first a temporary root, then "is it valid", then
+	 * the root; is_valid[i] is set for each. NULL: the caller knows. */
+	bool *is_valid;
+	struct lane_job job;
+	struct roots *roots;
+};
+/* Makes the daemon's own root of each path; one that exists is fine. */
+void roots_add_start(struct roots *roots, struct roots_add *add, roots_added_fn done);
+
+/* Takes the daemon's own root of PATH away. */
+void roots_remove(struct roots *roots, const char *path);
+/* Takes the link NAME of the directory away (a hook's). */
+void roots_remove_name(struct roots *roots, const char *name);
+
+struct roots_entry {
+	char *name; /* of the link */
+	char *path; /* the store path it protects */
+	int64_t made_unix_s;
+	bool is_ours; /* BASE alone: the daemon's */
+};
+struct roots_list;
+typedef void (*roots_listed_fn)(struct roots_list *list);
+struct roots_list { /* the caller's until done */
+	roots_listed_fn done;
+	struct error err;
+	struct roots_entry *entries; /* roots_list_fini frees them */
+	size_t n_entries;
+	struct lane_job job;
+	struct roots *roots;
+};
+void roots_list_start(struct roots *roots, struct roots_list *list, roots_listed_fn done);
+void roots_list_fini(struct roots_list *list);
+
+#endif

@@ -1,0 +1,49 @@
+/* What Nix knows: path info, outputs of derivations, where the files lie. Asked of the nix-daemon's
+ * socket (PROTOCOLS 6), or where there is none, or it refuses or resets, of the store's database,
+ * read-only (PROTOCOLS 7.3). Two threads of its own, each with its own connection.
+ * Errors: TRANSIENT (neither can be reached), with both reasons in the text.
+ * Thread: loop. */
+#ifndef DAEMON_STORE_STORE_H
+#define DAEMON_STORE_STORE_H
+
+#include "daemon/format/path_info.h"
+#include "daemon/loop/lane.h"
+
+struct store;
+
+/* URI is Nix's own: auto, daemon, unix:///PATH, local, local?root=/DIR, /DIR. Nothing is contacted yet.
+ * Honours NIX_STORE_DIR, NIX_STATE_DIR, NIX_DAEMON_SOCKET_PATH as Nix does. */
+int store_open(struct store **ret, struct loop *loop, const char *uri, struct error *err) MUST_CHECK;
+void store_close(struct store *store, lane_closed_fn closed, void *ctx);
+
+const char *store_dir(const struct store *store);       /* "/nix/store": what store paths begin with */
+const char *store_real_dir(const struct store *store);  /* where its files lie; differs for root=/DIR */
+const char *store_state_dir(const struct store *store); /* "/nix/var/nix" below the root */
+
+struct store_info_query;
+typedef void (*store_info_fn)(struct store_info_query *query);
+struct store_info_query { /* the caller's until done */
+	store_info_fn done;
+	struct error err;
+	const char *const *paths; /* borrowed until done; valid store path texts */
+	size_t n_paths;
+	struct path_info *infos; /* the caller's array of n_paths zeroed ones; path NULL there: not valid */
+	struct lane_job job;
+	struct store *store;
+};
+void store_info_start(struct store *store, struct store_info_query *query, store_info_fn done);
+
+struct store_outputs_query;
+typedef void (*store_outputs_fn)(struct store_outputs_query *query);
+struct store_outputs_query { /* the caller's until done */
+	store_outputs_fn done;
+	struct error err;
+	const char *derivation; /* ends in .drv; borrowed until done */
+	char **outputs;         /* those known and valid; the caller's to free, with each text */
+	size_t n_outputs;
+	struct lane_job job;
+	struct store *store;
+};
+void store_outputs_start(struct store *store, struct store_outputs_query *query, store_outputs_fn done);
+
+#endif
