@@ -1,0 +1,45 @@
+/* Uploads: one path to one cache, and the engine that keeps N of them going per cache. Takes jobs from
+ * the queue, asks the cache and its upstreams, packs, sends, publishes, and tells the queue how it ended.
+ * Thread: loop. */
+#ifndef DAEMON_UPLOAD_UPLOAD_H
+#define DAEMON_UPLOAD_UPLOAD_H
+
+#include "daemon/backend/backend.h"
+#include "daemon/config/config.h"
+#include "daemon/pack/pack.h"
+#include "daemon/queue/queue.h"
+#include "daemon/store/store.h"
+
+struct uploader;
+
+struct uploader_config {
+	struct loop *loop;
+	struct queue *queue;
+	struct store *store;
+	const struct config *config; /* borrowed while open; cache number i is config->caches[i] */
+	/* GC roots of these store paths may go; borrowed for the call. */
+	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
+	void *ctx;
+};
+
+int uploader_open(struct uploader **ret, const struct uploader_config *config, struct error *err) MUST_CHECK;
+/* The queue says that there may be work for these caches (bits). */
+void uploader_poke(struct uploader *uploader, uint64_t caches);
+/* Cancels what runs (its claims go back), closes the backends, then CLOSED(CTX). Takes NULL. */
+void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx);
+
+/* What goes on, for status. Texts live until the loop's next turn. */
+struct upload_status {
+	const char *path, *step; /* step: asking, waiting, packing, sending, publishing */
+	size_t cache;
+	uint64_t nar_bytes, done_bytes;
+	int64_t started_unix_s;
+};
+size_t uploader_n_in_flight(const struct uploader *uploader, size_t cache);
+/* Fills up to N_MAX of RET with running uploads, returns how many. */
+size_t uploader_list(const struct uploader *uploader, struct upload_status *ret, size_t n_max);
+/* What a person must do about this cache, or NULL; and bytes sent per second lately. */
+const char *uploader_message(const struct uploader *uploader, size_t cache);
+uint64_t uploader_rate_bytes(const struct uploader *uploader, size_t cache);
+
+#endif
