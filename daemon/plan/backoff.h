@@ -1,0 +1,38 @@
+/* What becomes of a job after a fault: try again, when, or give up. Pure: time and randomness are
+ * arguments. The evidence rule, the breaker and the pace of a cache get their room beside this.
+ * Thread: any. */
+#ifndef DAEMON_PLAN_BACKOFF_H
+#define DAEMON_PLAN_BACKOFF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+#define BACKOFF_FIRST_S       2
+#define BACKOFF_MAX_S         900
+#define BACKOFF_RETRY_AFTER_S 3600 /* the most of a Retry-After that we honour */
+#define BACKOFF_MISMATCHES    3    /* how often a path may differ from what Nix registered */
+
+struct backoff_case {
+	const struct error *fault;
+	unsigned attempts; /* of its own, before this one */
+	unsigned give_up_after;
+	uint64_t random; /* any 64 bits, evenly spread */
+};
+
+struct backoff_verdict {
+	bool give_up;
+	bool counts;      /* an attempt of the job's own */
+	uint64_t delay_s; /* when not given up */
+};
+
+/* TRANSIENT: full jitter below 2, 4, 8 .. 900 s, never below Retry-After, until give_up_after.
+ * OPERATOR: after 1, 5, 15, then every 30 minutes, for ever: a person mends it. The attempt counts, so
+ * that the delays grow, but nothing is given up. PERMANENT: gives up. CANCELED: at once, not counted. */
+struct backoff_verdict backoff_decide(const struct backoff_case *c);
+
+/* The delay alone, for what is not a job: ATTEMPTS before this one. */
+uint64_t backoff_delay_s(unsigned attempts, uint64_t random, uint32_t retry_after_s);
+
+#endif
