@@ -26,9 +26,10 @@ struct server_enqueue { /* the session's until done */
 	size_t n_paths;
 	uint64_t caches; /* bits, 0: all */
 	bool push, force;
-	int64_t request_id; /* out */
-	size_t n_new;       /* out */
-	void *ctx;          /* the handler's own */
+	int64_t request_id;    /* out */
+	size_t n_new;          /* out */
+	void *ctx;             /* the handler's own */
+	struct loop_post post; /* the handler's own */
 };
 
 struct server_config {
@@ -51,6 +52,7 @@ struct server_parts {
 };
 
 int server_open(struct server **ret, const struct server_config *config, struct error *err) MUST_CHECK;
+void server_reconfigure(struct server *server, const struct config *config);
 void server_set_parts(struct server *server, const struct server_parts *parts);
 void server_notify(struct server *server); /* something changed: wake those that wait */
 void server_close(struct server *server, lane_closed_fn closed, void *ctx);

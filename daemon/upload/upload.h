@@ -22,11 +22,16 @@ struct uploader_config {
 	void *ctx;
 };
 
+/* On failure too *RET is set, for uploader_close to clear away. */
 int uploader_open(struct uploader **ret, const struct uploader_config *config, struct error *err) MUST_CHECK;
 /* The queue says that there may be work for these caches (bits). */
 void uploader_poke(struct uploader *uploader, uint64_t caches);
 /* Cancels what runs (its claims go back), closes the backends, then CLOSED(CTX). Takes NULL. */
 void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx);
+
+/* The caches that take jobs: bit i is cache number i. Not those with push = no, nor with push = auto and
+ * no credentials. */
+uint64_t uploader_targets(const struct uploader *uploader);
 
 /* What goes on, for status. Texts live until the loop's next turn. */
 struct upload_status {
