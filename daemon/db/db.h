@@ -1,0 +1,57 @@
+/* One SQLite file that one process owns: opened safely, brought up to date, written in transactions
+ * whose commit is an fsync.
+ * Limits: page cache as asked; the WAL is written back from 4 MiB on, and cut at 64 MiB at the latest
+ * if readers let it.
+ * Errors: TRANSIENT (busy, disk full, I/O), OPERATOR (another process has it, a newer schema, not ours,
+ * a network file system). After a failed fsync, or once damage was seen, db_is_broken says true for
+ * good: what was written last may not be on disk, so the process must not go on.
+ * Thread: any, one at a time; a reader is a connection of its own. */
+#ifndef DAEMON_DB_DB_H
+#define DAEMON_DB_DB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/attr.h"
+#include "common/error.h"
+
+struct db;
+
+struct db_config {
+	const char *path; /* its directory exists */
+	uint32_t application_id;
+	const char *const *migrations; /* SQL; number i leads from schema version i to i + 1 */
+	size_t n_migrations;
+	size_t cache_bytes;
+};
+
+/* Opens the file, made with mode 0600 if it is not there, for this process alone: PATH.lock is held
+ * until db_close or the end of the process. Runs the migrations that are missing, each in a
+ * transaction. Checks the header, the schema and that no page is missing at the end. */
+int db_open(struct db **ret, const struct db_config *config, struct error *err) MUST_CHECK;
+
+/* A second connection that only reads, to a file that is open in this process. */
+int db_open_reader(struct db **ret, const char *path, size_t cache_bytes, struct error *err) MUST_CHECK;
+
+void db_close(struct db *db); /* takes NULL; every statement goes with it */
+
+/* Runs SQL of one or more statements, rows ignored. */
+int db_exec(struct db *db, const char *sql, struct error *err) MUST_CHECK;
+
+/* A transaction that writes from its start, and a savepoint in it. Nothing nests. */
+int db_begin(struct db *db, struct error *err) MUST_CHECK;
+int db_commit(struct db *db, struct error *err) MUST_CHECK; /* on failure it was rolled back */
+void db_rollback(struct db *db);
+int db_savepoint(struct db *db, struct error *err) MUST_CHECK;
+int db_savepoint_release(struct db *db, struct error *err) MUST_CHECK;
+int db_savepoint_rollback(struct db *db, struct error *err) MUST_CHECK;
+/* Is a transaction open? A full disk can end one at any statement. */
+bool db_in_transaction(const struct db *db);
+
+bool db_is_broken(const struct db *db);
+int64_t db_last_id(const struct db *db);        /* of the last INSERT */
+uint64_t db_n_changed(const struct db *db);     /* rows of the last INSERT, UPDATE or DELETE */
+uint64_t db_wal_bytes_max(const struct db *db); /* the largest the WAL was after a commit */
+
+#endif

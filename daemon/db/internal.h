@@ -1,0 +1,31 @@
+/* What db.c and stmt.c know of each other. */
+#ifndef DAEMON_DB_INTERNAL_H
+#define DAEMON_DB_INTERNAL_H
+
+#include <sqlite3.h>
+
+#include "daemon/db/stmt.h"
+
+struct stmt {
+	struct db *db;
+	const char *text; /* NULL: a free place of the table */
+	sqlite3_stmt *handle;
+	int rc; /* SQLITE_OK, or the first failure since the last reset */
+	bool in_use;
+};
+
+/* A table that is never full: open addressing, grown by db_grow_stmts before it is. */
+struct db {
+	sqlite3 *handle;
+	char *path;
+	int lock_fd;
+	bool is_broken;
+	uint64_t wal_bytes_max;
+	struct stmt **stmts; /* by address of the text; n_places is a power of two */
+	size_t n_stmts, n_places;
+};
+
+/* Keeps whether RC is final, fills ERR with what SQLite says. Returns -1. */
+int db_fail(struct db *db, int rc, struct error *err);
+
+#endif
