@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/store_path.h"
+#include "daemon/store/texts.h"
 
 #define MESSAGE_SIZE 400
 
@@ -207,23 +208,10 @@ char *wire_store_path(struct wire *wire, const char *store_dir, bool optional)
 	return path;
 }
 
-/* The capacity of a list is always the next power of two. */
 void wire_append(struct wire *wire, char ***list, size_t *n, char *text)
 {
-	if (text == NULL)
-		return;
-	if ((*n & (*n - 1)) == 0) {
-		size_t cap = *n == 0 ? 1 : *n * 2;
-		char **grown = realloc(*list, cap * sizeof(*grown));
-
-		if (grown == NULL) {
-			wire_fail(wire, "out of memory");
-			free(text);
-			return;
-		}
-		*list = grown;
-	}
-	(*list)[(*n)++] = text;
+	if (text != NULL && texts_append(list, n, text) < 0)
+		wire_fail(wire, "out of memory");
 }
 
 void wire_store_paths(struct wire *wire, const char *store_dir, char ***ret, size_t *ret_n)

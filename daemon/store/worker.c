@@ -7,6 +7,7 @@
 #include "common/store_path.h"
 #include "daemon/format/hash.h"
 #include "daemon/store/socket.h"
+#include "daemon/store/texts.h"
 
 #define CLIENT_MAGIC   0x6e697863
 #define SERVER_MAGIC   0x6478696f
@@ -39,13 +40,6 @@ struct worker {
 	struct buf out;
 	struct wire in;
 };
-
-void texts_free(char **texts, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(texts[i]);
-	free(texts);
-}
 
 /* What was put into OUT goes; its reply is what is read next. */
 static void flush(struct worker *worker)

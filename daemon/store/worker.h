@@ -31,10 +31,11 @@ int worker_add_indirect_root(struct worker *worker, const char *link, struct err
 /* RET is normalized; its path is NULL if PATH is not valid. */
 int worker_query_path_info(struct worker *worker, const char *path, struct path_info *ret, struct error *err)
 	MUST_CHECK;
-/* Those of PATHS that are valid; the list and its texts are the caller's to free. */
+/* Those of PATHS that are valid; the caller's to texts_free. */
 int worker_query_valid_paths(struct worker *worker, char *const *paths, size_t n_paths, char ***ret,
                              size_t *ret_n, struct error *err) MUST_CHECK;
-/* The output paths that are known of DERIVATION, a valid path that ends in .drv. Needs 1.22. */
+/* The output paths that are known of DERIVATION, a valid path that ends in .drv; the caller's
+ * to texts_free. Needs 1.22. */
 int worker_query_outputs(struct worker *worker, const char *derivation, char ***ret, size_t *ret_n,
                          struct error *err) MUST_CHECK;
 
@@ -47,8 +48,5 @@ struct worker_io {
 /* Takes CTX, also when it fails. */
 int worker_open_io(struct worker **ret, const struct worker_io *io, void *ctx, const char *store_dir,
                    struct error *err) MUST_CHECK;
-
-/* For lists that the queries returned. */
-void texts_free(char **texts, size_t n);
 
 #endif

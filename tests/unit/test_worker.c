@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/format/hash.h"
+#include "daemon/store/texts.h"
 #include "daemon/store/worker.h"
 #include "tests/unit/test.h"
 
