@@ -26,6 +26,7 @@ int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_by
                    uint64_t tmp_bytes, struct error *err) MUST_CHECK;
 /* Every body must be gone. Takes NULL. */
 void body_pool_close(struct body_pool *pool);
+/* What bodies hold, or may still take of what was reserved for them. */
 uint64_t body_pool_memory_in_use_bytes(const struct body_pool *pool);
 
 struct body_reserve;

@@ -1,0 +1,46 @@
+/* The room that bodies share: memory in blocks, and space for temporary files. This is body's own
+ * inside; body.h is what others see.
+ * Thread: loop, but for block_take, block_give and pool_open_tmp, which any thread may call. */
+#ifndef DAEMON_BODY_POOL_H
+#define DAEMON_BODY_POOL_H
+
+#include <pthread.h>
+
+#include "daemon/body/body.h"
+
+struct room {
+	uint64_t n_blocks;
+	uint64_t tmp_bytes;
+};
+
+struct block; /* one that nobody uses */
+
+struct body_pool {
+	struct loop *loop;
+	char *tmp_dir;
+	struct room total, taken;
+	struct body_reserve *first, **last; /* waiting, first come first served */
+	size_t n_bodies;
+
+	pthread_mutex_t mutex; /* over what follows */
+	struct block *idle;
+	size_t n_idle;
+};
+
+/* What a body of at most BOUND_BYTES takes. */
+struct room room_for(uint64_t bound_bytes);
+
+/* Gives ROOM back, and grants to those who wait. */
+void pool_give_back(struct body_pool *pool, struct room room);
+
+/* A block of BODY_BLOCK_BYTES, or NULL: no memory. It must have been reserved. */
+char *block_take(struct body_pool *pool);
+void block_give(struct body_pool *pool, char *data);
+
+/* A nameless file in the temporary directory. Returns its descriptor, or -1 (TRANSIENT). */
+int pool_open_tmp(const struct body_pool *pool, struct error *err) MUST_CHECK;
+
+/* In body.c: a body with ROOM, one reference. NULL: no memory. */
+struct body *body_new(struct body_pool *pool, uint64_t bound_bytes, struct room room);
+
+#endif
