@@ -11,20 +11,47 @@
 #include "common/attr.h"
 #include "common/buf.h"
 #include "common/error.h"
+#include "common/log.h"
 
 struct text_list {
 	char **items;
 	size_t n;
 };
 
+/* Where a setting was made; FILE NULL: nowhere, it has its default. FILE is borrowed from the config. */
+struct setting_place {
+	const char *file;
+	unsigned line;
+	bool is_wrong; /* the value was refused; the setting is as it was before */
+};
+
+/* How each section's struct begins, so that the loader sees them all as a struct section_head. */
+#define SECTION_FIELDS                                                                 \
+	char *name;       /* NULL: [daemon] */                                         \
+	const char *file; /* where the section begins, for messages; NULL: built in */ \
+	unsigned line;                                                                 \
+	struct setting_place *set /* where each option was set, by its number in the table */
+struct section_head {
+	SECTION_FIELDS;
+};
+#define SECTION_HEAD                      \
+	union {                           \
+		struct section_head head; \
+		struct {                  \
+			SECTION_FIELDS;   \
+		};                        \
+	}
+
 enum cache_kind { CACHE_FILE, CACHE_HTTP, CACHE_S3, CACHE_CACHIX, CACHE_ATTIC };
 enum push_mode { PUSH_YES, PUSH_AUTO, PUSH_NO };
 enum sign_mode { SIGN_CLOSURE, SIGN_BUILT, SIGN_NO };
 enum compression_mode { COMPRESS_ZSTD, COMPRESS_NONE };
+enum s3_addressing { S3_ADDRESSING_AUTO, S3_ADDRESSING_PATH, S3_ADDRESSING_VIRTUAL };
 
-/* How to reach a server; [daemon] gives the default of each, [cache] overrides. NULL: not set. */
+/* How to reach a server; [daemon] gives the default of each, [cache] overrides. NULL: not set.
+ * The net of a loaded cache has the values of [daemon] filled in. Files are absolute. */
 struct net_config {
-	char *proxy;
+	char *proxy; /* "": none, whatever the environment says */
 	char *ca_file;
 	char *client_cert_file;
 	char *client_key_file;
@@ -32,9 +59,11 @@ struct net_config {
 };
 
 struct cache_config {
-	char *name;
-	char *url;      /* as written */
-	char *identity; /* scheme, host, bucket or name, prefix, normalised: presence and jobs hang on it */
+	SECTION_HEAD;
+	char *url; /* as written */
+	/* url normalised (lower-case scheme and host, no default port, no slash at the end), and " ENDPOINT"
+	 * where one is set: presence and jobs hang on it. */
+	char *identity;
 	enum cache_kind kind;
 	enum push_mode push;
 	char *token_file; /* resolved: absolute */
@@ -50,26 +79,27 @@ struct cache_config {
 	struct text_list include_roots, exclude_roots,
 		exclude_closures;             /* POSIX extended regular expressions */
 	uint64_t exclude_closures_over_bytes; /* NAR bytes; 0: unset */
+	char *endpoint;                       /* s3, cachix, attic: http(s)://HOST[:PORT][/PATH], or NULL */
+	char *s3_region, *s3_profile, *s3_storage_class; /* s3; or NULL */
+	enum s3_addressing s3_addressing;
 	struct net_config net;
-	char *file; /* where the section begins, for messages */
-	unsigned line;
 };
 
 struct upstream_config {
-	char *name;
+	SECTION_HEAD;
 	char *url;
 	struct text_list public_keys;
 	bool keeps_forever;
 };
 
 struct priority_config {
-	char *name;
+	SECTION_HEAD;
 	char *match;
 	unsigned priority; /* 0..1000 */
 };
 
 struct config {
-	/* [daemon] */
+	SECTION_HEAD; /* of [daemon] */
 	char *socket, *state_dir, *spool_dir, *gcroots_dir, *store;
 	char *control_group, *push_group; /* group names */
 	unsigned pack_jobs;               /* 0: number of cores */
@@ -78,19 +108,26 @@ struct config {
 	unsigned roots_min_free_percent;
 	unsigned give_up_after;
 	uint64_t history_s, stop_drain_s;
+	enum log_level log_level;
 	struct net_config net;
 
 	struct cache_config *caches;
-	size_t n_caches; /* at most CONFIG_MAX_CACHES */
-	struct upstream_config *upstreams;
-	size_t n_upstreams; /* caches and upstreams: at most 64 in all */
+	size_t n_caches;
+	struct upstream_config *upstreams; /* "nixos" is always among them */
+	size_t n_upstreams;                /* caches and upstreams: at most CONFIG_MAX_ENDPOINTS in all */
 	struct priority_config *priorities;
-	size_t n_priorities;
+	size_t n_priorities; /* at most CONFIG_MAX_PRIORITIES */
+
+	struct text_list files; /* those read, in order */
 };
 
-#define CONFIG_MAX_ENDPOINTS 64
-#define PRIORITY_DEFAULT     50
-#define PRIORITY_AGING_S     60
+#define CONFIG_MAX_ENDPOINTS  64
+#define CONFIG_MAX_PRIORITIES 64
+#define CONFIG_MAX_LIST       64 /* items of one list key */
+#define CONFIG_MAX_FILES      256
+#define CONFIG_FILE_MAX_BYTES MIB(1)
+#define PRIORITY_DEFAULT      50
+#define PRIORITY_AGING_S      60
 
 /* Where things are when nothing is said: the system's places, or the user's. */
 struct config_places {
@@ -100,14 +137,21 @@ struct config_places {
 };
 
 /* Loads and checks everything; with CHECK_FILES also that files named exist and parse. All mistakes
- * found are appended to MESSAGES, one a line: "FILE:LINE: SECTION KEY: what; expected ...".
- * A missing default file is no mistake. Returns 0 and *RET, or -1. */
+ * found are appended to MESSAGES (64 KiB is room enough: what goes beyond 50 is only counted), as
+ * "FILE:LINE: SECTION KEY: what\n" and mostly "  expected ...\n". A missing default file is no mistake.
+ * Returns 0 and *RET, or -1. */
 int config_load(struct config **ret, const struct config_places *places, bool check_files,
                 struct buf *messages) MUST_CHECK;
-/* The defaults alone, for taking in while the files are broken. NULL: no memory. */
+/* The same of the LEN bytes of TEXT alone, called NAME in messages. */
+int config_load_text(struct config **ret, const struct config_places *places, const char *name,
+                     const char *text, size_t len, bool check_files, struct buf *messages) MUST_CHECK;
+/* For taking in while the files are broken: what [daemon] says where it is right, defaults else, and
+ * no caches. NULL: no memory. */
+struct config *config_salvage(const struct config_places *places);
+/* The defaults alone. NULL: no memory. */
 struct config *config_defaults(const struct config_places *places);
 void config_free(struct config *config); /* takes NULL */
-/* Every setting in effect, as INI; no secrets (files are named, never read). */
+/* Every setting in effect, as INI that loads to the same; no secrets (files are named, never read). */
 void config_format(const struct config *config, struct buf *out);
 
 const struct cache_config *config_find_cache(const struct config *config, const char *name); /* or NULL */

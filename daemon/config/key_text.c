@@ -1,0 +1,28 @@
+#include "daemon/config/key_text.h"
+
+#include <ctype.h>
+#include <string.h>
+
+bool key_text_is_valid(const char *text, enum key_kind kind, bool needs_name)
+{
+	const char *padding = kind == KEY_PUBLIC ? "=" : "==";
+	size_t n_chars = kind == KEY_PUBLIC ? 43 : 86; /* of 6 bits each */
+	const char *colon = strchr(text, ':');
+	const char *base64 = colon != NULL ? colon + 1 : text;
+
+	if (colon == text || (colon == NULL && needs_name))
+		return false;
+	for (const char *p = text; colon != NULL && p < colon; p++) {
+		if (isspace((unsigned char)*p) || iscntrl((unsigned char)*p))
+			return false;
+	}
+	for (size_t i = 0; i < n_chars; i++) {
+		if (!isalnum((unsigned char)base64[i]) && base64[i] != '+' && base64[i] != '/')
+			return false;
+	}
+	base64 += n_chars;
+	if (strncmp(base64, padding, strlen(padding)) != 0)
+		return false;
+	base64 += strlen(padding);
+	return base64[strspn(base64, " \t\r\n")] == '\0';
+}
