@@ -1,5 +1,5 @@
 /* common/protocol: requests are read strictly and written as they are read. */
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/protocol.h"
