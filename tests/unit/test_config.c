@@ -512,6 +512,7 @@ static void many_mistakes_are_counted_not_shown(void **state)
 
 static void garbage_is_refused_and_never_crashes(void **state)
 {
+	static const char alphabet[] = "\n\n\n[]\"= ;#:acehdmnolu\t\r\xff\0/-.0%K";
 	unsigned seed = 1;
 	char bytes[4096];
 
@@ -522,7 +523,7 @@ static void garbage_is_refused_and_never_crashes(void **state)
 
 		for (size_t i = 0; i < sizeof(bytes); i++) {
 			seed = seed * 1103515245 + 12345;
-			bytes[i] = "\n\n\n[]\"= ;#:acehdmnolu\t\r\xff\0/-.0%K"[(seed >> 16) % 37];
+			bytes[i] = alphabet[(seed >> 16) % sizeof(alphabet)];
 		}
 		memcpy(bytes, "[cache \"a\"]\n", 12);
 		assert_int_equal(
