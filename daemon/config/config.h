@@ -79,7 +79,7 @@ struct cache_config {
 	struct text_list include_roots, exclude_roots,
 		exclude_closures;             /* POSIX extended regular expressions */
 	uint64_t exclude_closures_over_bytes; /* NAR bytes; 0: unset */
-	char *endpoint;                       /* s3, cachix, attic: http(s)://HOST[:PORT][/PATH], or NULL */
+	char *endpoint;                       /* s3, cachix, attic: http(s)://HOST[:PORT], or NULL */
 	char *s3_region, *s3_profile, *s3_storage_class; /* s3; or NULL */
 	enum s3_addressing s3_addressing;
 	struct net_config net;

@@ -64,8 +64,8 @@ size_t option_number(const struct option *option);
 const struct option *option_find(enum option_section section, const char *key); /* or NULL */
 /* The key that was perhaps meant by KEY, or NULL. */
 const struct option *option_nearest(enum option_section section, const char *key);
-/* The placeholder for the value and what the manual says of default and range:
- * "size", "Default: 64M. From 16M to 64G." */
+/* The placeholder for the value, and what the manual says of default and range, a sentence a line:
+ * "size", "Default: 64M.\nFrom 16M to 64G." */
 const char *option_value_name(const struct option *option);
 void option_summary(const struct option *option, struct buf *out);
 

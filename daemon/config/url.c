@@ -23,12 +23,14 @@ static const struct scheme {
 	const char *default_port;
 	enum cache_kind kind;
 } schemes[] = {
-	{ "https", URL_CACHE | URL_UPSTREAM | URL_ENDPOINT, SHAPE_HOST_PATH, "443", CACHE_HTTP },
-	{ "http", URL_CACHE | URL_UPSTREAM | URL_ENDPOINT, SHAPE_HOST_PATH, "80", CACHE_HTTP },
+	{ "https", URL_CACHE | URL_UPSTREAM, SHAPE_HOST_PATH, "443", CACHE_HTTP },
+	{ "http", URL_CACHE | URL_UPSTREAM, SHAPE_HOST_PATH, "80", CACHE_HTTP },
 	{ "s3", URL_CACHE, SHAPE_NAME, "", CACHE_S3 },
 	{ "cachix", URL_CACHE, SHAPE_NAME, "", CACHE_CACHIX },
 	{ "attic", URL_CACHE, SHAPE_HOST_NAME, "443", CACHE_ATTIC },
 	{ "file", URL_CACHE | URL_UPSTREAM, SHAPE_DIR, "", CACHE_FILE },
+	{ "https", URL_ENDPOINT, SHAPE_HOST, "443", CACHE_HTTP },
+	{ "http", URL_ENDPOINT, SHAPE_HOST, "80", CACHE_HTTP },
 	{ "https", URL_PROXY, SHAPE_HOST, "", CACHE_HTTP },
 	{ "http", URL_PROXY, SHAPE_HOST, "", CACHE_HTTP },
 	{ "socks4", URL_PROXY, SHAPE_HOST, "", CACHE_HTTP },

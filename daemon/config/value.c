@@ -512,16 +512,16 @@ void option_summary(const struct option *option, struct buf *out)
 		buf_printf(out, "Default: %s.",
 		           option->default_text != NULL ? option->default_text : "not set");
 	if (option->user_text != NULL)
-		buf_printf(out, " User mode: %s.", option->user_text);
+		buf_printf(out, "\nUser mode: %s.", option->user_text);
 	if (option->type == OPTION_WORD || option->type == OPTION_BOOL) {
-		buf_puts(out, " One of ");
+		buf_puts(out, "\nOne of ");
 		put_words(option, out);
 		buf_putc(out, '.');
 	} else if (option->type < OPTION_TEXT) {
-		buf_puts(out, " From ");
+		buf_puts(out, "\nFrom ");
 		put_range(option, out);
 		buf_putc(out, '.');
 	}
 	if ((option->flags & OPTION_LIST) != 0)
-		buf_puts(out, " May be given more than once.");
+		buf_puts(out, "\nMay be given more than once.");
 }

@@ -365,6 +365,12 @@ static const struct {
 	{ "[daemon]\nproxy = h:3128\n",
 	  "f:2: [daemon] proxy: \"h:3128\" is not a proxy\n"
 	  "  expected http://HOST:PORT, https://HOST:PORT or socks5h://HOST:PORT; see nncache.conf(5)\n" },
+	{ "[cache \"x\"]\nurl = s3://builds\nsign = no\nendpoint = s3.example\n",
+	  "f:4: [cache \"x\"] endpoint: \"s3.example\" is not an endpoint\n"
+	  "  expected https://HOST[:PORT] or http://HOST[:PORT]; see nncache.conf(5)\n" },
+	{ "[cache \"x\"]\nurl = s3://builds\nsign = no\nendpoint = https://h/path\n",
+	  "f:4: [cache \"x\"] endpoint: \"https://h/path\" is not an endpoint: it has a path\n"
+	  "  expected https://HOST[:PORT] or http://HOST[:PORT]; see nncache.conf(5)\n" },
 	{ "[daemon]\nmemory = 64M\nhistory = 1d\nmemory = 32M\n",
 	  "f:4: [daemon] memory: is set twice in this file, first on line 2\n" },
 	{ "[daemon]\nsocket = "
