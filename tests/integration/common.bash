@@ -1,0 +1,147 @@
+# What every integration test starts from: a scratch world of its own ($T, see tests/support/scratch.bash), and
+# the words in which the tests are written. A failed test shows what the daemon said.
+# shellcheck shell=bash
+
+TOP=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+B=${NNCACHE_BUILD:-$TOP/build/dev}
+# shellcheck source=tests/support/scratch.bash
+. "$TOP/tests/support/scratch.bash"
+
+setup() {
+	scratch_make
+	write_config "file://$T/cache"
+}
+
+teardown() {
+	if [ -z "${BATS_TEST_COMPLETED-}" ] && [ -e "$T/log/nncached.log" ]; then
+		echo "-- nncached.log, its end:"
+		tail -n 25 "$T/log/nncached.log"
+	fi
+	scratch_remove
+}
+
+# make_path NAME [BYTES [DEPENDENCY...]]: prints a new store path for which no hook has run.
+make_path() {
+	build_path "$@" --option post-build-hook ''
+}
+
+# build_path NAME [BYTES [DEPENDENCY...]] [--option NAME VALUE]: the same by a build with the hook.
+build_path() {
+	local name=$1 bytes=${2:-64} deps='' options=()
+	shift
+	[ $# = 0 ] || shift
+	while [ $# -gt 0 ]; do
+		if [ "$1" = --option ]; then
+			options+=("$1" "$2" "$3")
+			shift 3
+		else
+			deps+=" \"$1\""
+			shift
+		fi
+	done
+	timeout 60 nix-build --no-out-link "$TOP/tests/support/path.nix" --argstr name "$name" \
+		--argstr bytes "$bytes" --arg deps "[$deps ]" "${options[@]}" 2>>"$T/log/nix-build.log" 3>&-
+}
+
+# call_hook PATH...: as Nix does after a build.
+call_hook() {
+	env -i OUT_PATHS="$*" DRV_PATH="$T/store/00000000000000000000000000000000-x.drv" \
+		NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" "$HOOK" 3>&-
+}
+
+status_is() {
+	ctl status --json | jq -e "$1"
+}
+
+# Everything handed over has ended, well or not.
+drained() {
+	status_is '.queue.unfinished == 0 and .queue.resolving == 0'
+}
+
+uploaded() {
+	status_is '.queue.unfinished == 0 and .queue.resolving == 0 and .queue.failed == 0'
+}
+
+hash_of() {
+	basename "$1" | cut -c 1-32
+}
+
+# cache_has DIR PATH...: each narinfo, and the NAR it names.
+cache_has() {
+	local dir=$1 path nar
+	shift
+	for path; do
+		nar=$(sed -n 's/^URL: //p' "$dir/$(hash_of "$path").narinfo") || return 1
+		[ -n "$nar" ] && [ -f "$dir/$nar" ] || return 1
+	done
+}
+
+cache_lacks() {
+	local dir=$1 path
+	shift
+	for path; do
+		[ ! -e "$dir/$(hash_of "$path").narinfo" ] || return 1
+	done
+}
+
+has_narinfo() {
+	compgen -G "$1/*.narinfo"
+}
+
+no_roots() {
+	[ -z "$(ls -A "$T/var/gcroots/nncache")" ]
+}
+
+# read_back URL PATH...: the closures arrive whole in a store that trusts our key alone.
+read_back() {
+	local url=$1
+	shift
+	timeout 60 nix copy --from "$url" --to "local?root=$T/second" "$@" 3>&-
+	diff <(nix-store -qR "$@" | sort) <(second_store nix-store -qR "$@" | sort)
+	second_store nix-store --verify --check-contents
+}
+
+# ---- a web server: nginx with WebDAV's PUT, its files in $T/www, one process ----
+
+pick_port() {
+	while :; do
+		PORT=$((20000 + RANDOM % 12000)) # below what the kernel gives to clients
+		(exec 9<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null || return 0
+	done
+}
+
+port_is_open() {
+	(exec 9<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null
+}
+
+start_nginx() {
+	mkdir -p "$T/www" "$T/nginx"
+	cat >"$T/nginx/nginx.conf" <<-END
+		daemon off;
+		master_process off;
+		pid $T/nginx/pid;
+		error_log $T/log/nginx-error.log;
+		events { worker_connections 512; }
+		http {
+			access_log $T/log/nginx-access.log;
+			client_body_temp_path $T/nginx/body;
+			proxy_temp_path $T/nginx/proxy;
+			fastcgi_temp_path $T/nginx/fastcgi;
+			uwsgi_temp_path $T/nginx/uwsgi;
+			scgi_temp_path $T/nginx/scgi;
+			client_max_body_size 0;
+			server {
+				listen 127.0.0.1:$PORT;
+				root $T/www;
+				dav_methods PUT;
+				create_full_put_path on;
+			}
+		}
+	END
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+}
+
+stop_nginx() {
+	stop nginx
+}

@@ -1,0 +1,180 @@
+#!/usr/bin/env bats
+# What an operator sees and steers with nncachectl.
+
+load common
+
+@test "status --json has the keys that are promised" {
+	start_daemon
+	ctl status --json >"$T/status"
+	jq -e 'has("version") and has("pid") and has("uptime_s") and has("oldest_age_s") and has("pinned_paths")
+		and has("pinned_nar_bytes") and has("unprotected")' "$T/status"
+	jq -e '.queue | has("resolving") and has("ready") and has("delayed") and has("in_flight") and has("sent")
+		and has("blocked") and has("failed") and has("done") and has("unfinished")' "$T/status"
+	jq -e '.caches | length == 1' "$T/status"
+	jq -e '.caches[0] | has("name") and has("url") and has("state") and has("unfinished") and has("in_flight")
+		and has("failed") and has("uploaded_paths") and has("uploaded_bytes") and has("skipped_paths")
+		and has("message")' "$T/status"
+	[ "$(jq .pid "$T/status")" -eq "$(pid_of nncached)" ]
+}
+
+@test "status without a daemon says so, what the spool holds, and ends with 3" {
+	path=$(make_path program)
+	call_hook "$path"
+	run ctl status
+	[ "$status" -eq 3 ]
+	[[ "$output" == *spool* ]]
+	run ctl list
+	[ "$status" -eq 3 ]
+}
+
+@test "wrong usage ends with 2" {
+	for words in '' 'nonsense' 'status --nonsense' 'pause' 'show'; do
+		# shellcheck disable=SC2086 # words
+		run ctl $words
+		[ "$status" -eq 2 ]
+	done
+}
+
+@test "push uploads a closure, by path and by a link to it, and ends with 0" {
+	start_daemon
+	dependency=$(make_path dependency)
+	path=$(make_path program 20000 "$dependency")
+	other=$(make_path other)
+	ln -s "$other" "$T/result"
+	ctl push "$path" "$T/result"
+	cache_has "$T/cache" "$path" "$dependency" "$other"
+}
+
+@test "push takes paths from standard input, and need not wait" {
+	start_daemon
+	path=$(make_path program)
+	ctl push --no-wait --stdin <<<"$path"
+	ctl wait --timeout 30s "$path"
+	cache_has "$T/cache" "$path"
+}
+
+@test "push of a path that is not in the store is refused and takes nothing in" {
+	start_daemon
+	run ctl push "$T/store/00000000000000000000000000000000-nothing"
+	[ "$status" -eq 1 ]
+	[[ "$output" == *nothing* ]]
+	status_is '.queue.unfinished == 0 and .queue.failed == 0'
+}
+
+@test "pause holds uploads back, resume lets them go on" {
+	start_daemon
+	ctl pause main
+	path=$(build_path program)
+	wait_until 20 status_is '.queue.unfinished == 1 and .queue.resolving == 0'
+	status_is '.caches[0].state == "paused"'
+	sleep 1
+	cache_lacks "$T/cache" "$path"
+
+	# A pause outlives the daemon.
+	stop_daemon
+	start_daemon
+	status_is '.caches[0].state == "paused"'
+	ctl resume main
+	wait_until 30 cache_has "$T/cache" "$path"
+	status_is '.caches[0].state == "ok"'
+}
+
+@test "a pause with an end ends by itself" {
+	start_daemon
+	ctl pause --all --for 2s
+	path=$(build_path program)
+	cache_lacks "$T/cache" "$path"
+	wait_until 30 cache_has "$T/cache" "$path"
+}
+
+@test "pausing a cache that is not configured is an error" {
+	start_daemon
+	run ctl pause nowhere
+	[ "$status" -eq 1 ]
+	[[ "$output" == *nowhere* ]]
+}
+
+@test "list and show name what waits, and why" {
+	write_config "http://127.0.0.1:1"
+	start_daemon
+	path=$(build_path program)
+	wait_until 20 status_is '.queue.delayed == 1'
+	run ctl list
+	[ "$status" -eq 0 ]
+	[[ "$output" == *"$(basename "$path")"* ]]
+	run ctl show "$path"
+	[ "$status" -eq 0 ]
+	[[ "$output" == *127.0.0.1* ]]
+	ctl list --json | jq -e --arg path "$path" '[.. | strings] | index($path) != null'
+	ctl show "$path" --json | jq -e .
+	run ctl status
+	[[ "$output" == *main* ]]
+	[[ "$output" == *127.0.0.1* ]]
+}
+
+@test "wait ends with 5 when the time is over, and with 0 when all is there" {
+	start_daemon
+	ctl pause main
+	path=$(build_path program)
+	run ctl wait --timeout 1s
+	[ "$status" -eq 5 ]
+	ctl resume main
+	ctl wait --timeout 30s "$path"
+	cache_has "$T/cache" "$path"
+}
+
+@test "wait --tag waits for what a job handed over, and does not know other tags" {
+	echo "NNCACHE_TAG=job-1" >>"$HOOK.env"
+	start_daemon
+	path=$(build_path program)
+	ctl wait --tag job-1 --timeout 30s
+	cache_has "$T/cache" "$path"
+	run ctl wait --tag job-2 --timeout 5s
+	[ "$status" -eq 1 ]
+}
+
+@test "retry tries failed paths again, forget drops them" {
+	start_daemon
+	path=$(make_path changed 20000)
+	chmod u+w "$path" "$path/data"
+	cp "$path/data" "$T/data"
+	touch -r "$path/data" "$T/data"
+	printf 'x' | dd of="$path/data" conv=notrunc status=none
+	call_hook "$path"
+	wait_until 50 status_is '.queue.failed == 1'
+	run ctl wait --timeout 5s
+	[ "$status" -eq 4 ]
+
+	cp "$T/data" "$path/data"
+	ctl retry --failed
+	wait_until 30 uploaded
+	cache_has "$T/cache" "$path"
+
+	other=$(make_path changed-too 20000)
+	chmod u+w "$other" "$other/data"
+	printf 'x' | dd of="$other/data" conv=notrunc status=none
+	call_hook "$other"
+	wait_until 50 status_is '.queue.failed == 1'
+	ctl forget --failed
+	status_is '.queue.failed == 0'
+	cache_lacks "$T/cache" "$other"
+	wait_until 5 no_roots
+}
+
+@test "config show and config check" {
+	start_daemon
+	run ctl config show
+	[ "$status" -eq 0 ]
+	[[ "$output" == *"file://$T/cache"* ]]
+	[[ "$output" != *"$(cut -d: -f2 "$T/etc/key.secret")"* ]]
+	ctl config show --json | jq -e .
+}
+
+@test "text from outside is shown with its control characters escaped" {
+	start_daemon
+	path=$(make_path program)
+	printf 'nncache 1 enqueue\ntag \xc2\x9b31m\npath %s\nend\n' "$path" | socat -t 5 - "UNIX-CONNECT:$SOCKET"
+	run ctl show "$path"
+	[[ "$output" != *$'\xc2\x9b'* ]]
+	[[ "$output" != *$'\e'* ]]
+}

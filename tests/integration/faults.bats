@@ -1,0 +1,111 @@
+#!/usr/bin/env bats
+# What cannot be uploaded is said, with its reason, and holds nothing else up.
+
+load common
+
+@test "a path that vanished from the store is failed: gone" {
+	write_config "http://127.0.0.1:1"
+	start_daemon
+	path=$(build_path vanishing)
+	other=$(build_path staying)
+	wait_until 20 status_is '.queue.delayed == 2'
+	nix-store --delete --ignore-liveness "$path"
+	chmod -R u+w "$path" 2>/dev/null || true
+	rm -rf "$path"
+
+	stop_daemon
+	write_config "file://$T/cache"
+	start_daemon
+	ctl push --no-wait "$other"
+	wait_until 30 cache_has "$T/cache" "$other"
+	call_hook "$path"
+	wait_until 30 status_is '.queue.failed >= 1 and .queue.unfinished == 0'
+	run ctl show "$path"
+	[[ "$output" == *gone* ]]
+	cache_lacks "$T/cache" "$path"
+}
+
+@test "a path that differs from what Nix registered is never visible under nar/" {
+	start_daemon
+	path=$(make_path changed 20000)
+	good=$(make_path good)
+	chmod u+w "$path" "$path/data"
+	printf 'x' | dd of="$path/data" conv=notrunc status=none
+	call_hook "$path"
+	call_hook "$good"
+	wait_until 50 status_is '.queue.failed == 1 and .queue.unfinished == 0'
+	run ctl show "$path"
+	[[ "$output" == *"differs from what Nix registered"* ]]
+	cache_has "$T/cache" "$good"
+	cache_lacks "$T/cache" "$path"
+	[ "$(find "$T/cache/nar" -type f | wc -l)" -eq 1 ]
+	run ctl wait --timeout 10s
+	[ "$status" -eq 4 ]
+}
+
+@test "the same on a web server: a wrong NAR gets no name there" {
+	pick_port
+	start_nginx
+	write_config "http://127.0.0.1:$PORT"
+	start_daemon
+	path=$(make_path changed 20000000) # larger than what is held back whole
+	chmod u+w "$path" "$path/data"
+	printf 'x' | dd of="$path/data" conv=notrunc seek=19999990 bs=1 status=none
+	call_hook "$path"
+	wait_until 50 status_is '.queue.failed == 1 and .queue.unfinished == 0'
+	[ -z "$(find "$T/www" -name '*.nar*' -o -name '*.narinfo')" ]
+}
+
+@test "--check-config names file, line and what would be right; SIGHUP keeps the old configuration" {
+	start_daemon
+	write_config "file://$T/cache" 'compresion = zstd'
+	run "$B/daemon/nncached" --check-config --config "$T/etc/nncache.conf"
+	[ "$status" -eq 1 ]
+	[[ "$output" == *"nncache.conf:10:"*compresion* ]]
+
+	kill -HUP "$(pid_of nncached)"
+	wait_until 10 grep -q compresion "$T/log/nncached.log"
+	path=$(build_path program)
+	wait_until 30 cache_has "$T/cache" "$path"
+}
+
+@test "SIGHUP takes a new cache in" {
+	start_daemon
+	write_config "file://$T/other"
+	kill -HUP "$(pid_of nncached)"
+	wait_until 10 status_is '.caches[0].url | endswith("/other")'
+	path=$(build_path program)
+	wait_until 30 cache_has "$T/other" "$path"
+}
+
+@test "a request that is not one is refused, and the next is served" {
+	start_daemon
+	path=$(make_path program)
+	for request in 'nonsense\n' 'nncache 9 status\nend\n' 'nncache 1 enqueue\npath /etc/passwd\nend\n' \
+		"nncache 1 enqueue\npath $T/store/../x\nend\n" "nncache 1 fly\nend\n"; do
+		answer=$(printf '%b' "$request" | socat -t 5 - "UNIX-CONNECT:$SOCKET")
+		[[ "$answer" == error* ]]
+	done
+	# One that says nothing keeps nobody waiting.
+	start idle socat -u "UNIX-CONNECT:$SOCKET" STDOUT
+	call_hook "$path"
+	wait_until 30 uploaded
+	cache_has "$T/cache" "$path"
+}
+
+@test "a refusing server is an error of the cache, said in status, and nothing is lost" {
+	pick_port
+	start_nginx
+	sed -i 's/dav_methods PUT/dav_methods off/' "$T/nginx/nginx.conf"
+	stop_nginx
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+	write_config "http://127.0.0.1:$PORT"
+	start_daemon
+	path=$(build_path program)
+	wait_until 30 status_is '.queue.delayed + .queue.blocked + .queue.failed >= 1'
+	run ctl status
+	[[ "$output" == *405* ]]
+	nix-store --gc
+	[ -e "$path" ]
+}

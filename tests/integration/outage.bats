@@ -1,0 +1,93 @@
+#!/usr/bin/env bats
+# Outages lose nothing and need no hand: of the cache, of the daemon, of both.
+
+load common
+
+setup() {
+	scratch_make
+	pick_port
+	write_config "http://127.0.0.1:$PORT"
+}
+
+@test "with the cache down, a garbage collection deletes nothing that is queued; then all arrives" {
+	start_daemon # nobody listens at the cache's port yet
+	dependency=$(build_path dependency 50000)
+	path=$(build_path program 64 "$dependency")
+	other=$(make_path unprotected)
+	wait_until 20 status_is '.queue.delayed >= 1'
+	nix-store --gc
+	[ ! -e "$other" ]
+	[ -e "$path/data" ] && [ -e "$dependency/data" ]
+
+	start_nginx
+	ctl retry --failed || true
+	wait_until 50 uploaded
+	cache_has "$T/www" "$path" "$dependency"
+	wait_until 5 no_roots
+}
+
+@test "with the daemon down, the hook roots and spools, and exits 0 at once" {
+	path=$(build_path program 50000) # OUT_PATHS is empty with Nix 2.8.0: the outputs come from the .drv
+	call_hook "$path"
+	[ "$(find "$T/state/spool" -name '*.req' | wc -l)" -eq 2 ]
+	[ "$(find "$T/var/gcroots/nncache" -type l | wc -l)" -eq 2 ]
+	nix-store --gc
+	[ -e "$path/data" ]
+
+	start_nginx
+	start_daemon
+	wait_until 30 uploaded
+	wait_until 5 cache_has "$T/www" "$path"
+	[ -z "$(find "$T/state/spool" -type f)" ]
+	wait_until 5 no_roots
+}
+
+@test "spool files written while the daemon runs are taken in" {
+	start_nginx
+	start_daemon
+	path=$(make_path program)
+	kill -STOP "$(pid_of nncached)"
+	call_hook "$path"
+	kill -CONT "$(pid_of nncached)"
+	wait_until 30 cache_has "$T/www" "$path"
+	wait_until 30 uploaded
+}
+
+@test "a daemon killed in the middle goes on where it was" {
+	mkdir -p "$T/www"
+	write_config "http://127.0.0.1:$PORT" 'upload-rate = 3M' 'upload-jobs = 2'
+	start_nginx
+	start_daemon
+	paths=()
+	for i in 1 2 3 4 5 6 7 8; do
+		paths+=("$(build_path "program-$i" 1000000)")
+	done
+	wait_until 20 has_narinfo "$T/www"
+	stop_daemon KILL
+	n_before=$(find "$T/www" -name '*.narinfo' | wc -l)
+	[ "$n_before" -lt 8 ]
+	nix-store --gc
+	for path in "${paths[@]}"; do
+		[ -e "$path/data" ] || cache_has "$T/www" "$path"
+	done
+
+	start_daemon
+	wait_until 40 uploaded
+	cache_has "$T/www" "${paths[@]}"
+	read_back "http://127.0.0.1:$PORT" "${paths[@]}"
+}
+
+@test "the cache going away in the middle is waited for" {
+	write_config "http://127.0.0.1:$PORT" 'upload-rate = 2M' 'upload-jobs = 2'
+	start_nginx
+	start_daemon
+	paths=()
+	for i in 1 2 3 4; do
+		paths+=("$(build_path "program-$i" 1000000)")
+	done
+	stop nginx KILL
+	sleep 1
+	start_nginx
+	wait_until 50 uploaded
+	cache_has "$T/www" "${paths[@]}"
+}

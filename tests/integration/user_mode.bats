@@ -1,0 +1,85 @@
+#!/usr/bin/env bats
+# Run by a user for that user's own store, with nothing set but the XDG directories.
+
+load common
+
+setup() {
+	[ ! -e /run/nncache/nncached.sock ] || skip "nncached runs on this machine, and hook and ctl would ask it first"
+	scratch_make
+	# Programs where any user may read them, and a hook without its file of settings.
+	mkdir -p "$T"/user/{hook,daemon,ctl} "$T/config/nncache" "$T/home/state" "$T/xdg"
+	cp "$B/hook/hook" "$T/user/hook/"
+	cp "$B/daemon/nncached" "$T/user/daemon/"
+	cp "$B/ctl/nncachectl" "$T/user/ctl/"
+	rm "$HOOK.env"
+	ln -sf "$T/user/hook/hook" "$HOOK"
+	rm -rf "$T/var/gcroots/nncache" "$T/state"
+	chmod 700 "$T/xdg"
+	export XDG_RUNTIME_DIR=$T/xdg XDG_STATE_HOME=$T/home/state XDG_CONFIG_HOME=$T/config
+	as_user=(env)
+	if [ "$(id -u)" = 0 ]; then
+		chown -R 65534:65534 "$T"
+		as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	fi
+	pick_port
+}
+
+user_config() {
+	printf '%s\n' '[cache "main"]' "url = $1" "signing-key-file = $T/etc/key.secret" "${@:2}" \
+		>"$T/config/nncache/nncache.conf"
+}
+
+user_ctl() {
+	timeout 60 "${as_user[@]}" "$T/user/ctl/nncachectl" "$@" 3>&-
+}
+
+start_user_daemon() {
+	start nncached "${as_user[@]}" "$T/user/daemon/nncached"
+	wait_until 15 user_ctl status
+}
+
+user_build() {
+	timeout 60 "${as_user[@]}" nix-build --no-out-link "$T/path.nix" --argstr name "$1" 2>>"$T/log/nix-build.log" 3>&-
+}
+
+user_uploaded() {
+	user_ctl status --json | jq -e '.queue.unfinished == 0 and .queue.resolving == 0 and .queue.failed == 0'
+}
+
+@test "a user's daemon, hook and nncachectl find each other" {
+	cp "$TOP/tests/support/path.nix" "$T/path.nix"
+	user_config "file://$T/cache"
+	start_user_daemon
+	path=$(user_build program)
+	wait_until 30 user_uploaded
+	cache_has "$T/cache" "$path"
+	[ -S "$T/xdg/nncache/nncached.sock" ]
+	[ -d "$T/home/state/nncache" ]
+	read_back "file://$T/cache" "$path"
+}
+
+@test "a user's queue is protected from garbage collection" {
+	cp "$TOP/tests/support/path.nix" "$T/path.nix"
+	user_config "http://127.0.0.1:$PORT"
+	start_user_daemon
+	path=$(user_build program)
+	wait_until 20 user_ctl show "$path"
+	"${as_user[@]}" nix-store --gc
+	[ -e "$path/data" ]
+}
+
+@test "with a broken configuration the daemon takes in, and says what is wrong" {
+	cp "$TOP/tests/support/path.nix" "$T/path.nix"
+	user_config "file://$T/cache" 'compresion = zstd'
+	start_user_daemon
+	path=$(user_build program)
+	run user_ctl status
+	[[ "$output" == *"nncache.conf:4"*compresion* ]]
+	cache_lacks "$T/cache" "$path"
+	"${as_user[@]}" nix-store --gc
+	[ -e "$path/data" ]
+
+	user_config "file://$T/cache"
+	kill -HUP "$(pid_of nncached)"
+	wait_until 30 cache_has "$T/cache" "$path"
+}
