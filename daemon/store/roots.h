@@ -1,6 +1,8 @@
 /* Our garbage collector roots. Scheme A: links in a directory of ours below gcroots. Scheme B, where
- * that cannot be written: links in our state directory, each told to nix-daemon (AddIndirectRoot).
- * PROTOCOLS 8.5. The daemon's own link is named BASE; the hook's BASE.PID.NS.
+ * that cannot be written: links in our state directory, each told to nix-daemon (AddIndirectRoot), or
+ * where there is none, to gcroots/auto by ourselves. PROTOCOLS 8.5.
+ * The daemon's own link is named BASE; the hook's BASE.PID.NS. A link's text is what the store path is
+ * called (/nix/store/...), wherever the store lies.
  * Thread: loop. */
 #ifndef DAEMON_STORE_ROOTS_H
 #define DAEMON_STORE_ROOTS_H
@@ -9,29 +11,30 @@
 
 struct roots;
 
-/* DIR is the configured directory (made if its parent may be written); FALLBACK_DIR serves scheme B.
+/* DIR is the configured directory (made if its parent may be written); FALLBACK_DIR serves scheme B. A
+ * DIR that is not below the store's gcroots serves scheme B itself. Both are absolute.
  * Never fails for want of a place: then roots_message() says why nothing is protected. */
 int roots_open(struct roots **ret, struct store *store, const char *dir, const char *fallback_dir,
                struct error *err) MUST_CHECK;
-void roots_close(struct roots *roots); /* no call may run; takes NULL */
-const char *roots_dir(const struct roots *roots);
-/* NULL, or why roots cannot be made and what to do about it. */
+void roots_close(struct roots *roots);            /* no call may run; takes NULL */
+const char *roots_dir(const struct roots *roots); /* the one in use; DIR where none can be used */
+/* NULL, or why roots cannot be made and what to do about it; as of the last roots_add that is done. */
 const char *roots_message(const struct roots *roots);
 
 struct roots_add;
 typedef void (*roots_added_fn)(struct roots_add *add);
 struct roots_add { /* the caller's until done */
 	roots_added_fn done;
-	struct error err;         /* TRANSIENT: at least one root could not be made */
+	struct error err;         /* TRANSIENT: at least one root could not be made; CANCELED (closing) */
 	const char *const *paths; /* borrowed until done */
 	size_t n_paths;
 	/* Nobody else protects the paths (a push): first a temporary root, then "is it valid", then
-	 * the root; is_valid[i] is set for each. NULL: the caller knows. */
+	 * the root; is_valid[i] is set for each, if it could be found out. NULL: the caller knows. */
 	bool *is_valid;
-	struct lane_job job;
+	struct store_job job;
 	struct roots *roots;
 };
-/* Makes the daemon's own root of each path; one that exists is fine. */
+/* Makes the daemon's own root of each path. One that exists is fine, and registered anew in scheme B. */
 void roots_add_start(struct roots *roots, struct roots_add *add, roots_added_fn done);
 
 /* Takes the daemon's own root of PATH away. */
@@ -52,7 +55,7 @@ struct roots_list { /* the caller's until done */
 	struct error err;
 	struct roots_entry *entries; /* roots_list_fini frees them */
 	size_t n_entries;
-	struct lane_job job;
+	struct store_job job;
 	struct roots *roots;
 };
 void roots_list_start(struct roots *roots, struct roots_list *list, roots_listed_fn done);

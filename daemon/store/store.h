@@ -1,7 +1,8 @@
 /* What Nix knows: path info, outputs of derivations, where the files lie. Asked of the nix-daemon's
- * socket (PROTOCOLS 6), or where there is none, or it refuses or resets, of the store's database,
- * read-only (PROTOCOLS 7.3). Two threads of its own, each with its own connection.
- * Errors: TRANSIENT (neither can be reached), with both reasons in the text.
+ * socket (PROTOCOLS 6), or where that fails in any way, of the store's database, read-only
+ * (PROTOCOLS 7.3). Two threads of its own. A connection that a job leaves sound is kept for the next
+ * one; two seconds after the last job all are closed, since each holds a process of the nix-daemon.
+ * Errors: TRANSIENT (neither can be reached), with both reasons in the text; CANCELED (closing).
  * Thread: loop. */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -12,13 +13,23 @@
 struct store;
 
 /* URI is Nix's own: auto, daemon, unix:///PATH, local, local?root=/DIR, /DIR. Nothing is contacted yet.
- * Honours NIX_STORE_DIR, NIX_STATE_DIR, NIX_DAEMON_SOCKET_PATH as Nix does. */
+ * Honours NIX_STORE_DIR, NIX_STATE_DIR, NIX_DAEMON_SOCKET_PATH, and for auto NIX_REMOTE, as Nix does.
+ * A local store is one that no nix-daemon is asked about. Errors: OPERATOR (no such URI). */
 int store_open(struct store **ret, struct loop *loop, const char *uri, struct error *err) MUST_CHECK;
+/* What was asked and not begun ends CANCELED. Takes NULL (CLOSED is then not called). */
 void store_close(struct store *store, lane_closed_fn closed, void *ctx);
 
 const char *store_dir(const struct store *store);       /* "/nix/store": what store paths begin with */
 const char *store_real_dir(const struct store *store);  /* where its files lie; differs for root=/DIR */
 const char *store_state_dir(const struct store *store); /* "/nix/var/nix" below the root */
+
+/* The room's own part of a request. */
+struct store_job {
+	struct lane_job lane;
+	struct store *store;
+	void (*run)(struct store_job *job);    /* on a store thread */
+	void (*finish)(struct store_job *job); /* on the loop */
+};
 
 struct store_info_query;
 typedef void (*store_info_fn)(struct store_info_query *query);
@@ -27,9 +38,9 @@ struct store_info_query { /* the caller's until done */
 	struct error err;
 	const char *const *paths; /* borrowed until done; valid store path texts */
 	size_t n_paths;
-	struct path_info *infos; /* the caller's array of n_paths zeroed ones; path NULL there: not valid */
-	struct lane_job job;
-	struct store *store;
+	struct path_info *infos; /* the caller's array of n_paths zeroed ones, so again after an error;
+	                          * path NULL there: not valid */
+	struct store_job job;
 };
 void store_info_start(struct store *store, struct store_info_query *query, store_info_fn done);
 
@@ -41,8 +52,7 @@ struct store_outputs_query { /* the caller's until done */
 	const char *derivation; /* ends in .drv; borrowed until done */
 	char **outputs;         /* those known and valid; the caller's to free, with each text */
 	size_t n_outputs;
-	struct lane_job job;
-	struct store *store;
+	struct store_job job;
 };
 void store_outputs_start(struct store *store, struct store_outputs_query *query, store_outputs_fn done);
 
