@@ -312,7 +312,7 @@ static int visit(struct nar *nar, int dir_fd, const char *name, unsigned char ty
 	if (type == DT_UNKNOWN) { /* the root, and file systems that do not say */
 		if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return errno_fault(nar, err);
-		type = IFTODT(st.st_mode);
+		type = (unsigned char)IFTODT(st.st_mode);
 	}
 	put(nar, "(");
 	put(nar, "type");

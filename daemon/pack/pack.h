@@ -16,7 +16,8 @@ enum compression { COMPRESSION_ZSTD, COMPRESSION_NONE };
 /* "zstd", "none"; and the end of the file name: ".zst", "". */
 const char *compression_name(enum compression compression);
 const char *compression_suffix(enum compression compression);
-/* The most bytes that NAR_SIZE bytes can become. */
+/* The most bytes that NAR_SIZE bytes can become. No frame needs more than the 2^27 bytes of window
+ * that all readers give. */
 uint64_t compression_bound(enum compression compression, uint64_t nar_size);
 
 enum pack_fault { PACK_FINE, PACK_MISMATCH, PACK_GONE, PACK_OTHER };
@@ -43,9 +44,17 @@ struct pack { /* the caller's until done; zero it before the first start */
 	uint8_t file_hash[SHA256_BYTES];
 	uint64_t file_size;
 	uint64_t nar_done_bytes; /* progress, loop thread */
-	struct pack_impl *impl;
+
+	/* the packer's own */
+	struct packer *packer;
+	struct pack_spec spec;
+	struct engine *engine; /* while it runs */
+	struct pack *next;     /* while it waits */
+	struct loop_post post;
 };
 
+/* Before done the body of SPEC is ended or failed; its bytes are published as they come. On
+ * success file_hash and file_size are those of the body. */
 void pack_start(struct packer *packer, struct pack *pack, const struct pack_spec *spec, pack_done_fn done);
 void pack_cancel(struct pack *pack);
 
