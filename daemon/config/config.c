@@ -9,6 +9,7 @@
 
 #include "daemon/config/places.h"
 #include "daemon/config/section.h"
+#include "daemon/config/text.h"
 #include "daemon/config/url.h"
 
 #define TEXT_MAX 16384

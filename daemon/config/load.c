@@ -16,6 +16,7 @@
 #include "common/fd.h"
 #include "daemon/config/places.h"
 #include "daemon/config/section.h"
+#include "daemon/config/text.h"
 
 struct loader {
 	struct config *config;

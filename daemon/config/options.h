@@ -78,9 +78,4 @@ void option_format(const struct option *option, const void *object, size_t item,
 size_t option_n_values(const struct option *option, const void *object);
 void option_clear(const struct option *option, void *object); /* frees texts; numbers become 0 */
 
-/* Appends the LEN bytes of TEXT. Errors: OPERATOR (there are MAX), TRANSIENT (no memory). */
-int text_list_add(struct text_list *list, const char *text, size_t len, size_t max, struct error *err)
-	MUST_CHECK;
-void text_list_fini(struct text_list *list);
-
 #endif
