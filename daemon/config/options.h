@@ -8,26 +8,27 @@
 
 enum option_section { SECTION_DAEMON, SECTION_CACHE, SECTION_UPSTREAM, SECTION_PRIORITY };
 
-enum option_type {                      /* stored as */
-	           OPTION_BYTES,        /* uint64_t */
-	           OPTION_SECONDS,      /* uint64_t */
-	           OPTION_MILLISECONDS, /* uint64_t; min and max are seconds */
-	           OPTION_COUNT,        /* unsigned */
-	           OPTION_PERCENT,      /* unsigned */
-	           OPTION_WORD,         /* an enum */
-	           OPTION_BOOL,         /* bool */
-	           OPTION_TEXT,         /* char *, as are all below; with OPTION_LIST struct text_list */
-	           OPTION_GROUP,        /* name of a group of users */
-	           OPTION_PATH,         /* absolute */
-	           OPTION_FILE,  /* absolute, or a name that the loader looks for among the credentials */
-	           OPTION_STORE, /* Nix's URI of a store */
-	           OPTION_CACHE_URL,
-	           OPTION_UPSTREAM_URL,
-	           OPTION_ENDPOINT_URL,
-	           OPTION_PROXY_URL,  /* may be empty */
-	           OPTION_REGEX,      /* POSIX extended, compiles */
-	           OPTION_PUBLIC_KEY, /* NAME:BASE64 of 32 bytes */
-	           OPTION_NAMES,      /* words, each an item of the list */
+/* And how each is stored. */
+enum option_type {
+	OPTION_BYTES,        /* uint64_t */
+	OPTION_SECONDS,      /* uint64_t */
+	OPTION_MILLISECONDS, /* uint64_t; min and max are seconds */
+	OPTION_COUNT,        /* unsigned */
+	OPTION_PERCENT,      /* unsigned */
+	OPTION_WORD,         /* an enum */
+	OPTION_BOOL,         /* bool */
+	OPTION_TEXT,         /* char *, as are all below; with OPTION_LIST struct text_list */
+	OPTION_GROUP,        /* name of a group of users */
+	OPTION_PATH,         /* absolute */
+	OPTION_FILE,         /* absolute, or a name that the loader looks for among the credentials */
+	OPTION_STORE,        /* Nix's URI of a store */
+	OPTION_CACHE_URL,
+	OPTION_UPSTREAM_URL,
+	OPTION_ENDPOINT_URL,
+	OPTION_PROXY_URL,  /* may be empty */
+	OPTION_REGEX,      /* POSIX extended, compiles */
+	OPTION_PUBLIC_KEY, /* NAME:BASE64 of 32 bytes */
+	OPTION_NAMES,      /* words, each an item of the list */
 };
 
 enum option_flag {

@@ -14,7 +14,7 @@ struct section {
 
 size_t config_n_sections(const struct config *config, enum option_section kind);
 struct section config_section(const struct config *config, enum option_section kind, size_t i);
-/* Finds it, or adds it with its defaults. NAME is NULL for [daemon]; PLACE is where it begins.
+/* Finds it, or adds it with its defaults. NAME means nothing to [daemon]; PLACE is where it begins.
  * Errors: OPERATOR (no room), TRANSIENT (no memory). */
 int config_enter(struct config *config, struct section *ret, enum option_section kind, const char *name,
                  const struct setting_place *place, struct error *err) MUST_CHECK;
