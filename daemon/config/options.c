@@ -196,7 +196,7 @@ static size_t distance(const char *a, const char *b)
 
 	for (size_t j = 0; j <= n_b; j++)
 		row[j] = j;
-	for (size_t i = 0; a[i] != '\0' && i < KEY_COMPARED; i++) {
+	for (size_t i = 0; i < KEY_COMPARED && a[i] != '\0'; i++) {
 		size_t diagonal = row[0];
 
 		row[0] = i + 1;
