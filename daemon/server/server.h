@@ -38,23 +38,34 @@ struct server_config {
 	int listen_fd;               /* a listening socket that was handed in, or -1: make config->socket */
 	/* Takes a hand-over in: durable before done(). */
 	void (*enqueue)(void *ctx, struct server_enqueue *req, server_enqueued_fn done);
+	/* GC roots of these store paths may go (they were forgotten); borrowed for the call. NULL: no roots.
+	 */
+	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
 	void *ctx;
 };
 
-/* What the sessions show; NULL members while the daemon is (re)starting: then only enqueue waits. */
+/* What the sessions show; borrowed until the next server_set_parts. Without a queue the daemon is
+ * (re)starting: then enqueue and push wait, and the rest is answered `busy`. To take parts away: set
+ * them NULL, then close them. */
 struct server_parts {
 	struct queue *queue;
-	struct uploader *uploader;
-	const char *store_dir;
+	struct uploader *uploader; /* NULL: nothing is uploaded (the configuration is broken) */
+	const char *store_dir;     /* NULL: nothing can be enqueued */
 	const char *config_error;  /* or NULL */
 	const char *roots_message; /* or NULL */
 	uint64_t n_bad_spool_files;
 };
 
+/* Binds config->socket (mode 0666, its directory made) unless a socket was handed in, and listens: who
+ * connects before server_set_parts waits. A socket left over, at which nobody listens, is replaced.
+ * Ignores SIGPIPE. Errors: OPERATOR (somebody listens there, no place for it). */
 int server_open(struct server **ret, const struct server_config *config, struct error *err) MUST_CHECK;
+/* From now on CONFIG, borrowed; the socket stays. */
 void server_reconfigure(struct server *server, const struct config *config);
 void server_set_parts(struct server *server, const struct server_parts *parts);
 void server_notify(struct server *server); /* something changed: wake those that wait */
+/* Closes what only looks; who waits for an enqueue still gets its answer: keep the handler's parts
+ * until CLOSED(CTX). Takes NULL (CLOSED is then not called). */
 void server_close(struct server *server, lane_closed_fn closed, void *ctx);
 
 #endif
