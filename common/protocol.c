@@ -474,7 +474,10 @@ int answer_parse(struct answer *ret, char *line, struct error *err)
 void answer_format_error(struct buf *out, enum answer_kind kind, const char *text)
 {
 	buf_printf(out, "error %s ", kind_names[kind]);
-	for (const char *p = text; *p != '\0'; p++)
-		buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p);
+	for (const char *p = text; *p != '\0'; p++) {
+		bool is_control = (unsigned char)*p < 0x20 || *p == 0x7f;
+
+		buf_append(out, is_control ? " " : p, 1);
+	}
 	buf_putc(out, '\n');
 }

@@ -8,29 +8,29 @@
 
 #define BLANKS " \t\n"
 
-/* The directory that the path at TEXT lies in, into h->store_dir; it stays "" if that cannot be a store. */
-static void set_store_dir(struct handover *h, const char *text)
+/* Is PATH in the store, which is where the first path that can be one lies? */
+static int check_path(struct handover *h, const char *path, struct error *err)
 {
-	size_t len = strcspn(text, BLANKS);
-	const char *slash = memrchr(text, '/', len);
+	const char *slash = strrchr(path, '/');
+	char dir[sizeof(h->store_dir)];
+	size_t len = slash != NULL ? (size_t)(slash - path) : 0;
 
-	if (*text == '/' && slash != text &&
-	    (size_t)(slash - text) < sizeof(h->store_dir) - STORE_BASE_MAX - 1)
-		memcpy(h->store_dir, text, (size_t)(slash - text));
-}
-
-static int check_path(const struct handover *h, const char *path, struct error *err)
-{
-	if (h->store_dir[0] == '\0')
+	if (h->store_dir[0] != '\0')
+		return store_path_check(path, h->store_dir, err);
+	if (*path != '/' || len == 0 || len >= sizeof(dir) - STORE_BASE_MAX - 1)
 		return error_set(err, ERROR_PERMANENT, "%.300s: not in a store", path);
-	return store_path_check(path, h->store_dir, err);
+	memcpy(dir, path, len);
+	dir[len] = '\0';
+	if (store_path_check(path, dir, err) < 0)
+		return -1;
+	memcpy(h->store_dir, dir, len + 1);
+	return 0;
 }
 
 static void set_derivation(struct handover *h, const char *drv_path, struct buf *mistakes)
 {
 	struct error err;
 
-	set_store_dir(h, drv_path);
 	if (check_path(h, drv_path, &err) < 0)
 		buf_printf(mistakes, "DRV_PATH: %s, ignored\n", err.text);
 	else if (!store_path_is_derivation(drv_path))
@@ -58,8 +58,6 @@ static void add_path(struct handover *h, const char *path, struct buf *mistakes)
 {
 	struct error err;
 
-	if (h->store_dir[0] == '\0')
-		set_store_dir(h, path);
 	if (check_path(h, path, &err) < 0)
 		buf_printf(mistakes, "%s, ignored\n", err.text);
 	else if (h->req.n_paths == REQUEST_MAX_PATHS)
@@ -73,7 +71,7 @@ bool handover_collect(struct handover *h, const char *out_paths, const char *drv
 	char *rest = NULL;
 
 	h->req = (struct request){ .verb = VERB_ENQUEUE, .paths = h->paths };
-	memset(h->store_dir, 0, sizeof(h->store_dir));
+	h->store_dir[0] = '\0';
 	buf_init(&h->text, HANDOVER_MAX_BYTES);
 	if (drv_path != NULL && *drv_path != '\0')
 		set_derivation(h, drv_path, mistakes);

@@ -1,7 +1,7 @@
 /* What there is to hand over: the outputs that Nix names in OUT_PATHS, or where that is empty (Nix
  * 2.8.0 always, later ones with --check) those that the .drv file at DRV_PATH names. Outputs whose path
  * is not known yet (floating content-addressed ones) leave the derivation alone: the daemon asks the
- * store. The store directory is where DRV_PATH, or else the first path, lies. */
+ * store. The store directory is where DRV_PATH lies, or else the first path that can be a store path. */
 #ifndef HOOK_HANDOVER_H
 #define HOOK_HANDOVER_H
 

@@ -230,6 +230,10 @@ static void the_store_is_where_the_derivation_is(void **state)
 	assert_true(handover_collect(&handover, "/other/store/" HASH "-a " PATH_A, NULL, &mistakes));
 	assert_int_equal(handover.req.n_paths, 1);
 	assert_mistake(PATH_A ": not in this store (expected /other/store/HASH-NAME)");
+	handover_fini(&handover);
+	assert_true(handover_collect(&handover, "/etc/passwd " PATH_A, "nonsense", &mistakes));
+	assert_int_equal(handover.req.n_paths, 1);
+	assert_string_equal(handover.req.paths[0], PATH_A);
 }
 
 static void a_derivation_that_is_none_is_ignored(void **state)
