@@ -289,7 +289,7 @@ static void pieces_of_any_size_give_the_same_bytes(void **state)
 	buf_fini(&nar);
 }
 
-static void a_directory_of_thousands_is_sorted_too(void **state)
+static void a_directory_of_many_is_sorted_too(void **state)
 {
 	struct error err;
 	struct buf nar;
@@ -297,7 +297,7 @@ static void a_directory_of_thousands_is_sorted_too(void **state)
 	size_t n = 0;
 	(void)state;
 
-	for (int i = 0; i < 5000; i++) {
+	for (int i = 0; i < 1500; i++) {
 		snprintf(name, sizeof(name), "%x", i * 7919);
 		make_text(in_dir(name), "");
 	}
@@ -311,7 +311,7 @@ static void a_directory_of_thousands_is_sorted_too(void **state)
 		assert_true(strcmp(last, name) < 0);
 		strcpy(last, name);
 	}
-	assert_int_equal(n, 5000);
+	assert_int_equal(n, 1500);
 	buf_fini(&nar);
 }
 
@@ -508,7 +508,7 @@ int main(void)
 		IN_DIR(small_nars_are_those_of_nix),
 		IN_DIR(a_hostile_tree_gives_what_nix_store_dumps),
 		IN_DIR(pieces_of_any_size_give_the_same_bytes),
-		IN_DIR(a_directory_of_thousands_is_sorted_too),
+		IN_DIR(a_directory_of_many_is_sorted_too),
 		IN_DIR(a_file_that_shrinks_while_it_is_read_is_an_error),
 		IN_DIR(a_file_that_grows_keeps_the_length_it_had),
 		IN_DIR(a_path_that_is_not_there_is_gone),
