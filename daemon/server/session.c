@@ -211,7 +211,7 @@ static void unknown_cache(struct session *s, const char *name)
 	buf_init(&names, 300);
 	for (size_t i = 0; i < config->n_caches; i++)
 		buf_printf(&names, "%s%s", i == 0 ? "" : ", ", config->caches[i].name);
-	session_error(s, ANSWER_USAGE, "unknown cache \"%s\"; configured: %s", name,
+	session_error(s, ANSWER_UNKNOWN, "unknown cache \"%s\"; configured: %s", name,
 	              config->n_caches == 0 ? "none" : buf_text(&names));
 	buf_fini(&names);
 }

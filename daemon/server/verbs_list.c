@@ -28,9 +28,9 @@ static void put_time(struct buf *out, const char *key, int64_t unix_s)
 		record_int(out, key, unix_s);
 }
 
-static void put_row(struct buf *out, const char *word, const struct queue_row *row)
+static void put_row(struct buf *out, const struct queue_row *row)
 {
-	record_begin(out, word);
+	record_begin(out, "job");
 	record_int(out, "id", row->job_id);
 	record_text(out, "path", row->path);
 	if (row->is_root_only) {
@@ -104,7 +104,7 @@ static void on_page(struct queue_read *read)
 		return;
 	}
 	for (size_t i = 0; i < read->n_rows; i++)
-		put_row(&s->out, "job", &read->rows[i]);
+		put_row(&s->out, &read->rows[i]);
 	is_last = read->n_rows < read->n_max;
 	list->n_left -= read->n_rows;
 	if (read->n_rows > 0)
@@ -167,10 +167,7 @@ static void on_shown(struct queue_read *read)
 			session_error(s, ANSWER_UNKNOWN, "%s was never handed over", s->request.paths[0]);
 		} else {
 			for (size_t i = 0; i < read->n_rows; i++)
-				put_row(&s->out,
-				        strcmp(read->rows[i].path, s->request.paths[0]) == 0 ? "job"
-				                                                             : "reference",
-				        &read->rows[i]);
+				put_row(&s->out, &read->rows[i]);
 			record_end_list(&s->out);
 			session_ok(s);
 		}

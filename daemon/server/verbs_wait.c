@@ -131,8 +131,6 @@ static void on_waited(struct queue_read *read)
 		session_fail(s, &got.err);
 	else if (s->request.tag != NULL && !got.tag_known)
 		session_error(s, ANSWER_UNKNOWN, "no request has the tag \"%s\"", s->request.tag);
-	else if (s->request.n_paths > 0 && got.wait.n_total == 0)
-		session_error(s, ANSWER_UNKNOWN, "%s was never handed over", s->request.paths[0]);
 	else
 		show(s, &got.wait);
 }
