@@ -55,6 +55,9 @@ struct queue_config {
 	/* On the loop, after commits that made jobs of these caches ready, delayed or finished: bit i is
 	 * cache number i. Bit 63 with ROOTS: roots to resolve. */
 	void (*on_change)(void *ctx, uint64_t caches, bool roots);
+	/* Or NULL. On the loop: these store paths were released (see QUEUE_END_ROOT) by work that has no
+	 * list of its own: pages that went on by themselves, PUBLISH, PAGE, EXPAND_ROOT. Borrowed. */
+	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
 	void *ctx;
 };
 
@@ -71,6 +74,8 @@ struct queue_counts {
 };
 const struct queue_counts *queue_cache_counts(const struct queue *queue, size_t cache);
 uint64_t queue_root_count(const struct queue *queue, enum root_state state);
+/* Transactions committed by operations since the queue was opened. */
+uint64_t queue_commit_count(const struct queue *queue);
 /* The cache's pause: 0 none, INT64_MAX until resumed, else until then. */
 int64_t queue_paused_until_unix_s(const struct queue *queue, size_t cache);
 
@@ -99,13 +104,21 @@ enum queue_verb {
 	QUEUE_UNFINISHED_ROOTS,
 	QUEUE_UNPROTECT,
 	QUEUE_PRUNE,
+	QUEUE_CHORES, /* the queue's own */
+	QUEUE_N_VERBS,
 };
+struct queue_effects;
 struct queue_op {
 	struct lane_job job;
 	queue_op_fn done;
 	struct error err;
 	enum queue_verb verb; /* set by the caller: which struct this is the head of */
 	struct queue *queue;
+	/* the queue's own, between the turns of an operation of many pages */
+	struct queue_effects *effects;
+	bool has_more;
+	unsigned stage;
+	int64_t after_id;
 };
 void queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
 void queue_op_fini(struct queue_op *op); /* frees what came out, by verb; zeroes those members */
