@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "daemon/http/fault.h"
@@ -233,7 +234,7 @@ struct setter {
 
 static void set_reach(struct setter *s, const struct http_client *client, const char *url)
 {
-	bool is_tls = strncmp(url, "https:", 6) == 0;
+	bool is_tls = strncasecmp(url, "https:", 6) == 0;
 
 	SET(s, CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(s, CURLOPT_REDIR_PROTOCOLS_STR, is_tls ? "https" : "http,https");

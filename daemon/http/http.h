@@ -29,7 +29,7 @@ int http_open(struct http **ret, struct loop *loop, struct error *err) MUST_CHEC
 void http_close(struct http *http, http_closed_fn closed, void *ctx);
 
 struct http_options {        /* copied; NULL and 0 mean the default */
-	const char *proxy;   /* default: http_proxy, https_proxy, no_proxy of the environment */
+	const char *proxy;   /* "": none; default: http_proxy, https_proxy, no_proxy of the environment */
 	const char *ca_file; /* default: NIX_SSL_CERT_FILE, SSL_CERT_FILE, then the system's */
 	const char *client_cert_file;
 	const char *client_key_file;
