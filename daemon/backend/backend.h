@@ -23,14 +23,17 @@ struct backend;
 struct backend_op;
 typedef void (*backend_done_fn)(struct backend_op *op);
 
-struct backend_op { /* the caller's until done; zero it before the first start */
-	backend_done_fn done;
-	struct error err;    /* kind ERROR_NONE: went well */
+struct backend_op {           /* the caller's until done; zero it before the first start */
+	backend_done_fn done; /* set by the caller */
+	struct error err;     /* kind ERROR_NONE: went well */
+	/* The fault says nothing of this path: refused, unresolvable, TLS before a request byte, or 401. */
+	bool is_server_fault;
 	bool found;          /* find_info, find_nar */
 	uint64_t file_size;  /* find_nar: bytes of the object found; 0 unknown */
 	uint64_t sent_bytes; /* progress of a put, counted from its start */
 	struct backend *backend;
-	struct backend_call *call; /* the kind's own */
+	void *call; /* the kind's own; NULL while none runs */
+	struct loop_post post;
 };
 
 /* One path as a cache sees it; borrowed until the op is done. */
@@ -56,7 +59,7 @@ struct backend_ops {
 	void (*put_info_start)(struct backend *backend, struct backend_op *op,
 	                       const struct backend_object *object, const char *text, size_t len);
 	void (*cancel)(struct backend_op *op);  /* done still fires, CANCELED */
-	void (*close)(struct backend *backend); /* no op may run */
+	void (*close)(struct backend *backend); /* no op may run; may need one more turn of the loop */
 };
 
 struct backend { /* the kinds embed it */
@@ -70,7 +73,7 @@ struct backend { /* the kinds embed it */
  * STORE_DIR is what nix-cache-info must say. Secrets are read now; a missing one is OPERATOR. */
 int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
                  const char *store_dir, struct error *err) MUST_CHECK;
-/* A read-only one for an upstream: find_info only. */
+/* A read-only one for an upstream: find_info, cancel and close only. */
 int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,
                           const struct upstream_config *upstream, const struct net_config *net,
                           struct error *err) MUST_CHECK;

@@ -23,7 +23,7 @@ directory, so that one mode can fill it and another refuse. Modes:
   close-once    a connection's second request is not answered, it is closed
   slow          answers after one second
   stall         reads the request and never answers
-  token         401 unless the bearer token is "open sesame"
+  token         401 unless the bearer token is "open-sesame"
 
 Prints "PORT\\n" once it listens. With --log every request is one line of JSON.
 """
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         """What a mode does to all methods. True: the request is dealt with."""
         mode, key, _ = self.split()
         if mode == "401" or (mode == "token" and
-                             self.headers.get("Authorization") != "Bearer open sesame"):
+                             self.headers.get("Authorization") != "Bearer open-sesame"):
             self.read_body()
             self.answer(401, b"who are you?\nsecond line\n")
         elif mode == "redirect" or mode == "elsewhere":
@@ -184,6 +184,15 @@ class Handler(BaseHTTPRequestHandler):
         if mode == "old" and (is_chunked or is_conditional):
             return 400, []
         return None
+
+    def handle_expect_100(self):
+        """Who waits for leave to send its body learns a refusal before it does."""
+        refusal = self.refusal(self.split()[0])
+        if refusal is None:
+            return super().handle_expect_100()
+        self.close_connection = True
+        self.answer(refusal[0], b"not today\n", refusal[1])
+        return False
 
     def do_PUT(self):
         mode, key, path = self.split()

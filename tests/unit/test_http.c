@@ -519,7 +519,7 @@ static void a_read_follows_a_redirect_and_a_write_does_not(void **state)
 
 static void a_token_is_sent_to_its_own_host_only(void **state)
 {
-	static const struct http_options with_token = { .token = "open sesame" };
+	static const struct http_options with_token = { .token = "open-sesame" };
 	struct test_server first;
 	char other[64];
 	const char *extra[] = { "--other", other, NULL };
@@ -541,10 +541,10 @@ static void a_token_is_sent_to_its_own_host_only(void **state)
 	snprintf(trial.url, sizeof(trial.url), "http://127.0.0.1:%u/elsewhere/moved", first.port);
 	trial_run(&trial);
 	log = read_log(&first);
-	assert_int_equal(count_lines_with(log, "open sesame"), 1);
+	assert_int_equal(count_lines_with(log, "open-sesame"), 1);
 	free(log);
 	log = read_log(&server);
-	assert_null(strstr(strstr(log, "/ok/guest/moved"), "open sesame"));
+	assert_null(strstr(strstr(log, "/ok/guest/moved"), "open-sesame"));
 	free(log);
 	buf_fini(&trial.req.answer);
 	test_server_stop(&first);

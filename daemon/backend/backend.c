@@ -1,0 +1,106 @@
+/* Picks the kind and reads its secrets; the kinds do the rest. */
+#include "daemon/backend/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/fd.h"
+#include "daemon/backend/kind.h"
+
+#define TOKEN_MAX_BYTES KIB(16)
+
+static void wipe_text(char **text)
+{
+	if (*text != NULL)
+		explicit_bzero(*text, strlen(*text));
+	free(*text);
+}
+
+/* The token alone: blanks around it go, and what could end a header line is refused. */
+static int read_token(const struct cache_config *cache, char **ret, struct error *err)
+{
+	CLEANUP(wipe_text) char *text = NULL;
+	struct error why;
+	size_t len, start;
+
+	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, NULL, &why) < 0)
+		return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] token-file %s", cache->name, why.text);
+	start = strspn(text, " \t\r\n");
+	len = strcspn(text + start, " \t\r\n");
+	if (len == 0 || text[start + len + strspn(text + start + len, " \t\r\n")] != '\0')
+		return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] token-file %s: expected one token",
+		                 cache->name, cache->token_file);
+	for (size_t i = start; i < start + len; i++) {
+		if (text[i] <= 0x20 || text[i] == 0x7f)
+			return error_set(err, ERROR_OPERATOR,
+			                 "[cache \"%s\"] token-file %s: holds control characters",
+			                 cache->name, cache->token_file);
+	}
+	*ret = strndup(text + start, len);
+	return *ret != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+}
+
+static struct http_options options_of(const struct net_config *net)
+{
+	return (struct http_options){
+		.proxy = net->proxy,
+		.ca_file = net->ca_file,
+		.client_cert_file = net->client_cert_file,
+		.client_key_file = net->client_key_file,
+		.netrc_file = net->netrc_file,
+	};
+}
+
+static int open_http(struct backend **ret, struct loop *loop, struct http *http,
+                     const struct cache_config *cache, const char *store_dir, struct error *err)
+{
+	struct http_options options = options_of(&cache->net);
+	CLEANUP(wipe_text) char *token = NULL;
+
+	if (cache->token_file != NULL && read_token(cache, &token, err) < 0)
+		return -1;
+	options.token = token;
+	options.max_requests = cache->upload_jobs;
+	options.rate_bytes = cache->upload_rate_bytes;
+	options.stall_timeout_ms = cache->stall_timeout_ms;
+	if (http_backend_open(ret, loop, http, &options, cache->url, store_dir, err) < 0)
+		return error_prefix(err, "[cache \"%s\"]", cache->name);
+	return 0;
+}
+
+int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
+                 const char *store_dir, struct error *err)
+{
+	switch (cache->kind) {
+	case CACHE_FILE:
+		return file_backend_open(ret, loop, cache->url, store_dir, err);
+	case CACHE_HTTP:
+		return open_http(ret, loop, http, cache, store_dir, err);
+	case CACHE_S3:
+	case CACHE_CACHIX:
+	case CACHE_ATTIC:
+		break;
+	}
+	return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] this version cannot write to %.*s:// caches",
+	                 cache->name, (int)strcspn(cache->url, ":"), cache->url);
+}
+
+int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,
+                          const struct upstream_config *upstream, const struct net_config *net,
+                          struct error *err)
+{
+	struct http_options options = options_of(net);
+
+	if (strncasecmp(upstream->url, "file:", 5) == 0)
+		return file_backend_open(ret, loop, upstream->url, NULL, err);
+	if (http_backend_open(ret, loop, http, &options, upstream->url, NULL, err) < 0)
+		return error_prefix(err, "[upstream \"%s\"]", upstream->name);
+	return 0;
+}
+
+void backend_close(struct backend *backend)
+{
+	if (backend != NULL)
+		backend->ops->close(backend);
+}

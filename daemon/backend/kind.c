@@ -1,0 +1,103 @@
+#include "daemon/backend/kind.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/store_path.h"
+#include "daemon/format/narinfo.h"
+
+/* Between cache.nixos.org (40) and whatever else its readers have. */
+#define CACHE_PRIORITY 41
+
+void op_begin(struct backend *backend, struct backend_op *op)
+{
+	op->err = (struct error){ 0 };
+	op->is_server_fault = false;
+	op->found = false;
+	op->file_size = 0;
+	op->sent_bytes = 0;
+	op->backend = backend;
+	op->call = NULL;
+}
+
+static void on_end(struct loop_post *post)
+{
+	struct backend_op *op = CONTAINER_OF(post, struct backend_op, post);
+
+	op->done(op);
+}
+
+void op_end_later(struct backend_op *op)
+{
+	op->call = NULL;
+	loop_post(op->backend->loop, &op->post, on_end);
+}
+
+const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path)
+{
+	snprintf(key, NARINFO_KEY_SIZE, "%.*s.narinfo", STORE_HASH_LEN, store_path_base(path));
+	return key;
+}
+
+int check_narinfo(const char *where, const char *text, size_t len, const char *path, struct error *err)
+{
+	size_t n_dir = (size_t)(store_path_base(path) - path) - 1;
+	struct narinfo narinfo = { 0 };
+	char store_dir[STORE_PATH_SIZE];
+	struct error why;
+	int rc = 0;
+
+	snprintf(store_dir, sizeof(store_dir), "%.*s", (int)n_dir, path);
+	if (narinfo_parse(&narinfo, text, len, store_dir, &why) < 0)
+		return error_set(err, ERROR_OPERATOR,
+		                 "%s: answered with something that is not a narinfo (%s)", where, why.text);
+	if (strcmp(narinfo.info.path, path) != 0)
+		rc = error_set(err, ERROR_OPERATOR, "%s: the narinfo is of %s, not of %s", where,
+		               narinfo.info.path, path);
+	narinfo_fini(&narinfo);
+	return rc;
+}
+
+void format_cache_info(struct buf *out, const char *store_dir)
+{
+	buf_printf(out, "StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", store_dir, CACHE_PRIORITY);
+}
+
+/* The value of the line "NAME: value" in TEXT, blanks around it cut; NULL if there is none. */
+static const char *find_value(const char *text, const char *name, int *ret_len)
+{
+	size_t n_name = strlen(name);
+
+	for (const char *line = text; *line != '\0'; line += strspn(line, "\n")) {
+		size_t n = strcspn(line, "\n");
+
+		if (n > n_name && strncmp(line, name, n_name) == 0 && line[n_name] == ':') {
+			const char *value = line + n_name + 1;
+			const char *end = line + n;
+
+			while (value < end && strchr(" \t\r", *value) != NULL)
+				value++;
+			while (end > value && strchr(" \t\r", end[-1]) != NULL)
+				end--;
+			*ret_len = (int)(end - value);
+			return value;
+		}
+		line += n;
+	}
+	return NULL;
+}
+
+int check_cache_info(const char *where, const char *text, const char *store_dir, struct error *err)
+{
+	int len = 0;
+	const char *value = find_value(text, "StoreDir", &len);
+
+	if (value == NULL)
+		return error_set(err, ERROR_OPERATOR,
+		                 "%s: answered with something that is not a nix-cache-info", where);
+	if (strlen(store_dir) != (size_t)len || strncmp(value, store_dir, (size_t)len) != 0)
+		return error_set(err, ERROR_OPERATOR, "%s: the cache is for the store %.*s, not %s", where,
+		                 len < 200 ? len : 200, value, store_dir);
+	return 0;
+}

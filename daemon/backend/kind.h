@@ -1,0 +1,36 @@
+/* What the kinds of backends share: how an op begins and ends, and the two small texts that every
+ * cache holds. Thread: loop; the check_ and format_ functions any. */
+#ifndef DAEMON_BACKEND_KIND_H
+#define DAEMON_BACKEND_KIND_H
+
+#include "daemon/backend/backend.h"
+
+#define CACHE_INFO_KEY       "nix-cache-info"
+#define CACHE_INFO_MAX_BYTES KIB(64)
+#define NARINFO_KEY_SIZE     64
+
+/* Clears what a run of OP sets. */
+void op_begin(struct backend *backend, struct backend_op *op);
+/* Fires done in the next turn; OP's call must be gone. */
+void op_end_later(struct backend_op *op);
+
+/* "HASH.narinfo" of the store path PATH. */
+const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
+
+/* Is TEXT, got from WHERE ("GET URL", a file), the narinfo of PATH? OPERATOR if not. */
+int check_narinfo(const char *where, const char *text, size_t len, const char *path, struct error *err)
+	MUST_CHECK;
+
+void format_cache_info(struct buf *out, const char *store_dir);
+/* Is TEXT a nix-cache-info for STORE_DIR? OPERATOR if not. */
+int check_cache_info(const char *where, const char *text, const char *store_dir, struct error *err)
+	MUST_CHECK;
+
+/* Without STORE_DIR: for reading only. */
+int file_backend_open(struct backend **ret, struct loop *loop, const char *url, const char *store_dir,
+                      struct error *err) MUST_CHECK;
+int http_backend_open(struct backend **ret, struct loop *loop, struct http *http,
+                      const struct http_options *options, const char *url, const char *store_dir,
+                      struct error *err) MUST_CHECK;
+
+#endif
