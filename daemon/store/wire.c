@@ -46,6 +46,25 @@ int wire_end(const struct wire *wire, struct error *err)
 	return wire_is_ok(wire) ? 0 : error_copy(err, &wire->err);
 }
 
+/* Takes colours (ESC [ ... letter) out of a message, which can quote what came, and puts it on one line. */
+static void clean(char *text)
+{
+	char *dst = text;
+
+	for (const char *src = text; *src != '\0'; src++) {
+		if (src[0] == '\033' && src[1] == '[') {
+			src += 2 + strspn(src + 2, "0123456789;?");
+			if (*src == '\0')
+				break;
+			continue;
+		}
+		*dst++ = (unsigned char)*src < 0x20 || *src == 0x7f ? ' ' : *src;
+	}
+	while (dst > text && dst[-1] == ' ')
+		dst--;
+	*dst = '\0';
+}
+
 void wire_fail(struct wire *wire, const char *format, ...)
 {
 	char text[sizeof(wire->err.text)];
@@ -56,6 +75,7 @@ void wire_fail(struct wire *wire, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	clean(text);
 	error_set(&wire->err, ERROR_TRANSIENT, "%s", text);
 }
 
@@ -230,25 +250,6 @@ void wire_texts(struct wire *wire, size_t max_bytes, char ***ret, size_t *ret_n)
 		wire_append(wire, ret, ret_n, wire_text(wire, max_bytes));
 }
 
-/* Takes colours (ESC [ ... letter) out of a message and puts it on one line. */
-static void clean_message(char *text)
-{
-	char *dst = text;
-
-	for (const char *src = text; *src != '\0'; src++) {
-		if (src[0] == '\033' && src[1] == '[') {
-			src += 2 + strspn(src + 2, "0123456789;?");
-			if (*src == '\0')
-				break;
-			continue;
-		}
-		*dst++ = (unsigned char)*src < 0x20 || *src == 0x7f ? ' ' : *src;
-	}
-	while (dst > text && dst[-1] == ' ')
-		dst--;
-	*dst = '\0';
-}
-
 static void read_error(struct wire *wire, unsigned minor)
 {
 	char message[MESSAGE_SIZE];
@@ -268,7 +269,6 @@ static void read_error(struct wire *wire, unsigned minor)
 	} else {
 		wire_u64(wire); /* exit status */
 	}
-	clean_message(message);
 	wire_fail(wire, "it says: %s", message);
 }
 

@@ -750,6 +750,12 @@ static void what_is_no_store_path_hash_or_text_is_refused(void **state)
 	buf_clear(&reply);
 	wire_put_u64(&reply, 0x616c7473);
 	wire_put_u64(&reply, 1);
+	wire_put_text(&reply, STORE "/\n\033[31mx");
+	expect_bad_info(&reply, STORE "/ x: its name must begin");
+
+	buf_clear(&reply);
+	wire_put_u64(&reply, 0x616c7473);
+	wire_put_u64(&reply, 1);
 	wire_put_text(&reply, "");
 	wire_put_text(&reply, "0123");
 	expect_bad_info(&reply, "NAR hash");
