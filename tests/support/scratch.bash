@@ -116,10 +116,15 @@ write_config() {
 
 start_daemon() {
 	start nncached "$B/daemon/nncached" --config "$T/etc/nncache.conf"
-	wait_until 15 ctl status || {
+	wait_until 15 daemon_answers_or_died
+	is_running "$(pid_of nncached)" || {
 		cat "$T/log/nncached.log" >&2
 		return 1
 	}
+}
+
+daemon_answers_or_died() {
+	ctl status || ! is_running "$(pid_of nncached)"
 }
 
 stop_daemon() {
