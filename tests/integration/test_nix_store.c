@@ -221,7 +221,7 @@ static bool is_there(const char *path)
 
 static struct store *open_store(const char *uri)
 {
-	struct store *store;
+	struct store *store = NULL;
 	struct error err;
 
 	if (loop_init(&loop, &err) < 0 || store_open(&store, &loop, uri, &err) < 0)
@@ -297,7 +297,7 @@ static void add_root(struct roots *roots, const char *path, bool *is_valid)
 
 static struct roots *open_roots(struct store *store, const char *dir)
 {
-	struct roots *roots;
+	struct roots *roots = NULL;
 	struct error err;
 
 	if (roots_open(&roots, store, dir, other_dir, &err) < 0)
