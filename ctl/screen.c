@@ -269,7 +269,13 @@ static void put_cause(struct output *o, const json_t *cause, int64_t now_unix_s)
 
 static void put_next_step(struct output *o, const json_t *cause)
 {
-	if (strcmp(model_get_text(cause, "state"), "failed") != 0)
+	const char *state = model_get_text(cause, "state");
+
+	if (strcmp(state, "paused") == 0) {
+		output_put(o, STYLE_PLAIN, "    then: nncachectl resume %s", model_get_text(cause, "cache"));
+		output_end_line(o);
+	}
+	if (strcmp(state, "failed") != 0)
 		return;
 	output_put(o, STYLE_PLAIN, "    then: nncachectl retry --failed");
 	if (model_has(cause, "cache"))

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/clock.h"
 #include "daemon/queue/internal.h"
 
 enum {
@@ -331,20 +330,21 @@ static int count_seeds(struct db *db, struct queue_wait_state *wait, struct erro
 }
 
 /* One line per path of the closures; a path counts once, whatever its number of caches: as failed if it
- * failed on one, else as blocked, else as moving if it moves on one. */
+ * failed on one, else as blocked; and as moving if it moves on one, which a pause with an end does not stop.
+ */
 static int count_closure(struct db *db, struct queue_wait_state *wait, struct error *err)
 {
 	STMT(st, db,
 	     "WITH RECURSIVE closure (id) AS (SELECT id FROM temp.seed WHERE id IS NOT NULL"
 	     " UNION SELECT r.refers_to FROM closure c CROSS JOIN reference r ON r.path = c.id),"
 	     " line (unfinished, failed, blocked, moving) AS (SELECT max(coalesce(j.state, 5) < 5),"
-	     " max(j.state IS 4), max(j.state IS 3), max(j.state < 3 AND k.paused_until <= :now)"
+	     " max(j.state IS 4), max(j.state IS 3), max(j.state < 3 AND k.paused_until < :for_ever)"
 	     " FROM closure c LEFT JOIN job j ON j.path = c.id LEFT JOIN cache k ON k.id = j.cache"
 	     " WHERE c.id NOT IN (SELECT id FROM temp.seed WHERE open > 0 AND id IS NOT NULL) GROUP BY c.id)"
 	     " SELECT count(*), total(unfinished), total(failed), total(blocked AND NOT failed),"
-	     " total(coalesce(moving, 0) AND NOT failed AND NOT blocked) FROM line");
+	     " total(coalesce(moving, 0)) FROM line");
 
-	stmt_bind_int(st, ":now", clock_unix_s());
+	stmt_bind_int(st, ":for_ever", INT64_MAX);
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
 	wait->n_total += (uint64_t)stmt_int(st, 0);

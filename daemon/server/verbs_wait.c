@@ -7,6 +7,7 @@
  * that the daemon lives. While the daemon changes its parts the wait goes on. */
 #include <string.h>
 
+#include "common/clock.h"
 #include "daemon/server/internal.h"
 
 static void ask(struct session *s);
@@ -23,6 +24,28 @@ static void finish(struct session *s)
 	session_end(s);
 }
 
+/* What a paused cache holds back has no error of its own; the pause is the cause. */
+static void put_pauses(struct session *s)
+{
+	const struct server *server = s->server;
+
+	for (size_t i = 0; i < server->config.config->n_caches; i++) {
+		const struct queue_counts *counts = queue_cache_counts(server->parts.queue, i);
+		int64_t until = queue_paused_until_unix_s(server->parts.queue, i);
+		uint64_t n = counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED] + counts->jobs[JOB_SENT];
+
+		if (n == 0 || until <= clock_unix_s())
+			continue;
+		record_begin(&s->out, "cause");
+		record_text(&s->out, "cache", server->config.config->caches[i].name);
+		record_text(&s->out, "state", "paused");
+		record_uint(&s->out, "jobs", n);
+		record_int(&s->out, "due", until == INT64_MAX ? 0 : until);
+		record_text(&s->out, "text", "paused by an operator");
+		record_end(&s->out);
+	}
+}
+
 static void on_causes(struct queue_read *read)
 {
 	struct session *s = CONTAINER_OF(read, struct session, work.wait.read);
@@ -31,6 +54,8 @@ static void on_causes(struct queue_read *read)
 		/* The wait is over either way; a read that failed only leaves the reasons out. */
 		if (read->err.kind == ERROR_NONE)
 			verbs_put_causes(&s->out, read->causes, read->n_causes);
+		if (s->server->parts.queue != NULL)
+			put_pauses(s);
 		finish(s);
 	}
 	queue_read_fini(read);

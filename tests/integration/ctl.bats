@@ -114,10 +114,15 @@ load common
 
 @test "wait ends with 5 when the time is over, and with 0 when all is there" {
 	start_daemon
-	ctl pause main
+	ctl pause main --for 1h
 	path=$(build_path program)
 	run ctl wait --timeout 1s
 	[ "$status" -eq 5 ]
+	# What is paused until somebody resumes it does not go on by itself.
+	ctl pause main
+	run ctl wait --timeout 10s
+	[ "$status" -eq 4 ]
+	[[ "$output" == *"nncachectl resume main"* ]]
 	ctl resume main
 	ctl wait --timeout 30s "$path"
 	cache_has "$T/cache" "$path"

@@ -940,6 +940,49 @@ static void one_in_flight_that_needs_a_withheld_path_is_withheld_when_it_publish
 	assert_string_equal(released_later[0], P(2));
 }
 
+static void on_read_done(struct queue_read *read)
+{
+	(void)read;
+}
+
+static uint64_t count_moving(int path)
+{
+	const char *paths[] = { P(path) };
+	struct queue_read read = { .verb = QUEUE_WAIT, .paths = paths, .n_paths = 1 };
+
+	queue_read_start(queue, &read, on_read_done);
+	loop_run(&loop);
+	assert_int_equal(read.err.kind, ERROR_NONE);
+	assert_int_equal(read.wait.n_unfinished, 1);
+	queue_read_fini(&read);
+	return read.wait.n_moving;
+}
+
+static void pause_until(uint64_t caches, int64_t until_unix_s)
+{
+	struct queue_pause op = { .caches = caches, .until_unix_s = until_unix_s };
+
+	must_run(&op.op, QUEUE_PAUSE);
+}
+
+static void a_path_moves_while_one_of_its_caches_can_go_on_by_itself(void **state)
+{
+	const struct node node = { .path = 1 };
+	struct queue_job job;
+	(void)state;
+
+	push_with(&node, 1, (struct page_options){ .caches = 1 << MAIN | 1 << OTHER });
+	job = take(1);
+	fail_job(&job, "too large");
+	assert_int_equal(count_moving(1), 1);
+	pause_until(1 << OTHER, now + DAY);
+	assert_int_equal(count_moving(1), 1);
+	pause_until(1 << OTHER, INT64_MAX);
+	assert_int_equal(count_moving(1), 0);
+	pause_until(1 << OTHER, 0);
+	assert_int_equal(count_moving(1), 1);
+}
+
 static void a_root_is_done_only_when_all_its_caches_are(void **state)
 {
 	const struct node one = { .path = 1 };
@@ -1109,6 +1152,7 @@ int main(void)
 		TEST(a_path_built_again_starts_anew),
 		TEST(a_withheld_path_keeps_back_what_needs_it_and_releases_the_root),
 		TEST(one_in_flight_that_needs_a_withheld_path_is_withheld_when_it_publishes),
+		TEST(a_path_moves_while_one_of_its_caches_can_go_on_by_itself),
 		TEST(a_root_is_done_only_when_all_its_caches_are),
 		TEST(a_root_whose_jobs_another_root_took_over_still_ends),
 		TEST(an_operation_that_fails_changes_nothing),

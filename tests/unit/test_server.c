@@ -954,6 +954,10 @@ static void wait_ends_with_the_causes_when_nothing_can_go_on(void **state)
 	text = ask("nncache 1 wait\npath " DEMO "\nend\n");
 	assert_begins(text, "progress total=4 unfinished=3 failed=2 blocked=1 moving=0\ncause cache=main ");
 	assert_holds(text, "\nok failed=2 blocked=1 stuck=yes\n");
+	queue.counts[1].jobs[JOB_READY] = 6;
+	queue.paused_until_unix_s = INT64_MAX;
+	assert_holds(ask("nncache 1 wait\nend\n"),
+	             "\ncause cache=disk state=paused jobs=6 due=0 text=paused%20by%20an%20operator\nok ");
 }
 
 static void wait_knows_its_tags(void **state)
