@@ -1,0 +1,70 @@
+# bash completion for nncachectl
+# shellcheck shell=bash
+
+_nncachectl_caches() {
+	nncachectl status --json 2>/dev/null | sed -n 's/^ *"name": "\([^"\\]*\)".*/\1/p'
+}
+
+_nncachectl() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
+	local verbs='status list show push wait retry forget pause resume config'
+	local options='--socket --json --help --version' words=''
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		--socket) ((i++)) ;;
+		-*) ;;
+		*)
+			verb=$word
+			break
+			;;
+		esac
+	done
+	case $prev in
+	--socket)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--state)
+		mapfile -t COMPREPLY < <(compgen -W 'unfinished all ready delayed sent blocked failed done' -- "$cur")
+		return
+		;;
+	--cache | --to)
+		mapfile -t COMPREPLY < <(compgen -W "$(_nncachectl_caches)" -- "$cur")
+		return
+		;;
+	--tag | --timeout | --for) return ;;
+	esac
+	case $verb in
+	'') words=$verbs ;;
+	status) options+=' --watch' ;;
+	list) options+=' --state --cache' ;;
+	push) options+=' --stdin --to --force --no-wait --tag' ;;
+	wait) options+=' --tag --timeout' ;;
+	retry | forget) options+=' --failed --cache' ;;
+	pause)
+		options+=' --all --for'
+		[[ $cur == -* ]] || words=$(_nncachectl_caches)
+		;;
+	resume)
+		options+=' --all'
+		[[ $cur == -* ]] || words=$(_nncachectl_caches)
+		;;
+	config) [[ $prev != config ]] || words='check show' ;;
+	esac
+	if [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+	elif [[ -n $words ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	else
+		case $verb in
+		show | push | wait | retry | forget | config)
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			;;
+		esac
+	fi
+}
+
+complete -F _nncachectl nncachectl

@@ -1,0 +1,43 @@
+# fish completion for nncachectl
+
+function __nncachectl_caches
+    nncachectl status --json 2>/dev/null | string replace -rf '^ *"name": "([^"\\\\]*)".*' '$1'
+end
+
+set -l verbs status list show push wait retry forget pause resume config
+
+complete -c nncachectl -f
+complete -c nncachectl -l socket -r -F -d 'where the daemon listens'
+complete -c nncachectl -l json -d 'print JSON'
+complete -c nncachectl -l help -d 'print help'
+complete -c nncachectl -l version -d 'print the version'
+
+set -l first "not __fish_seen_subcommand_from $verbs"
+complete -c nncachectl -n "$first" -a status -d 'show what is uploaded, what waits and why'
+complete -c nncachectl -n "$first" -a list -d 'list paths and their state on each cache'
+complete -c nncachectl -n "$first" -a show -d 'show one path on every cache'
+complete -c nncachectl -n "$first" -a push -d 'upload paths with their closures'
+complete -c nncachectl -n "$first" -a wait -d 'wait until uploads are finished'
+complete -c nncachectl -n "$first" -a retry -d 'try again now'
+complete -c nncachectl -n "$first" -a forget -d 'drop uploads without doing them'
+complete -c nncachectl -n "$first" -a pause -d 'upload nothing to a cache'
+complete -c nncachectl -n "$first" -a resume -d 'end a pause'
+complete -c nncachectl -n "$first" -a config -d 'check the configuration, or show it'
+
+complete -c nncachectl -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again'
+complete -c nncachectl -n '__fish_seen_subcommand_from list' -l state -x \
+    -a 'unfinished all ready delayed sent blocked failed done' -d 'only in this state'
+complete -c nncachectl -n '__fish_seen_subcommand_from list retry forget' -l cache -x -a '(__nncachectl_caches)' \
+    -d 'only of this cache'
+complete -c nncachectl -n '__fish_seen_subcommand_from retry forget' -l failed -d 'all that failed or is blocked'
+complete -c nncachectl -n '__fish_seen_subcommand_from push' -l stdin -d 'read paths from standard input'
+complete -c nncachectl -n '__fish_seen_subcommand_from push' -l to -x -a '(__nncachectl_caches)' -d 'only to this cache'
+complete -c nncachectl -n '__fish_seen_subcommand_from push' -l force -d 'ask the caches again'
+complete -c nncachectl -n '__fish_seen_subcommand_from push' -l no-wait -d 'return once accepted'
+complete -c nncachectl -n '__fish_seen_subcommand_from push wait' -l tag -x -d 'the tag of what is handed over'
+complete -c nncachectl -n '__fish_seen_subcommand_from wait' -l timeout -x -d 'give up after this time'
+complete -c nncachectl -n '__fish_seen_subcommand_from pause resume' -l all -d 'every cache'
+complete -c nncachectl -n '__fish_seen_subcommand_from pause' -l for -x -d 'resume after this time'
+complete -c nncachectl -n '__fish_seen_subcommand_from pause resume' -a '(__nncachectl_caches)'
+complete -c nncachectl -n '__fish_seen_subcommand_from show push wait retry forget' -F
+complete -c nncachectl -n '__fish_seen_subcommand_from config' -a 'check show'
