@@ -10,6 +10,7 @@
 
 #define BAR_COLUMNS   18
 #define NAME_COLUMNS  32
+#define NAME_NARROW   18 /* on a terminal of less than 110 columns */
 #define UPLOADS_SHOWN 12
 #define CAUSES_SHOWN  8
 
@@ -192,7 +193,8 @@ static void put_caches(struct output *o, const json_t *model, int64_t now_unix_s
 		return;
 	}
 	output_left(o, STYLE_DIM, n_name, "CACHE");
-	output_put(o, STYLE_DIM, "  STATE     WAITING IN FLIGHT  FAILED  UPLOADED               SKIPPED");
+	output_put(o, STYLE_DIM,
+	           "  STATE     WAITING IN FLIGHT  FAILED  UPLOADED               SKIPPED  RATE");
 	output_end_line(o);
 	json_array_foreach(caches, i, cache) put_cache(o, cache, n_name, now_unix_s);
 }
@@ -206,7 +208,8 @@ static void put_upload(struct output *o, const json_t *upload, int64_t now_unix_
 
 	output_bar(bar, BAR_COLUMNS, n_done, n > 0 ? n : 1);
 	output_put(o, STYLE_PLAIN, "  ");
-	output_left(o, STYLE_PLAIN, NAME_COLUMNS, short_name(model_get_text(upload, "path")));
+	output_left(o, STYLE_PLAIN, o->width == 0 || o->width >= 110 ? NAME_COLUMNS : NAME_NARROW,
+	            short_name(model_get_text(upload, "path")));
 	output_put(o, STYLE_PLAIN, " %-10s ", model_get_text(upload, "step"));
 	output_put(o, STYLE_GOOD, "%s", bar);
 	output_put(o, STYLE_PLAIN, " %3u%%  %s of %s  %s  to %s",

@@ -253,13 +253,13 @@ static void text_that_is_no_utf_8_does_not_break_the_json(void **state)
 
 static const char busy[] =
 	"{'running': true, 'version': '1.2', 'pid': 7, 'uptime_s': 7500, 'oldest_age_s': 192, "
-        "'pinned_paths': 4,"
+	"'pinned_paths': 4,"
 	" 'pinned_nar_bytes': 1536, 'unprotected': 2, 'config_error': 'nncache.conf:3: odd\\nexpected even',"
 	" 'queue': {'unfinished': 12, 'failed': 3, 'blocked': 1, 'in_flight': 2, 'resolving': 1, 'sent': 2},"
 	" 'caches': [{'name': 'main', 'state': 'error', 'unfinished': 12, 'failed': 3, 'blocked': 1,"
 	" 'in_flight': 2, 'uploaded_paths': 90, 'uploaded_bytes': 1048576, 'rate_bytes': 2048,"
 	" 'message': 'token refused: renew main.token'}, {'name': 'disk', 'state': 'paused', 'paused_until': "
-        "1060}],"
+	"1060}],"
 	" 'uploads': [{'cache': 'main', 'path': '/nix/store/" HASH
 	"-gcc-13', 'step': 'sending', 'nar_bytes': 200,"
 	" 'done_bytes': 100, 'started': 990}],"
@@ -286,8 +286,8 @@ static json_t *load(const char *text)
 
 static void assert_holds(const char *text, const char *part)
 {
-	if (strstr(text, part) == NULL)
-		fail_msg("expected \"%s\" in:\n%s", part, text);
+	if (text == NULL || strstr(text, part) == NULL)
+		fail_msg("expected \"%s\" in:\n%s", part, text != NULL ? text : "");
 }
 
 static void the_screen_says_what_goes_on_and_what_to_do(void **state)

@@ -465,8 +465,8 @@ static void assert_begins(const char *text, const char *start)
 
 static void assert_holds(const char *text, const char *part)
 {
-	if (strstr(text, part) == NULL)
-		fail_msg("expected \"%s\" in \"%.2000s\"", part, text);
+	if (text == NULL || strstr(text, part) == NULL)
+		fail_msg("expected \"%s\" in \"%.2000s\"", part, text != NULL ? text : "");
 }
 
 /* ---- enqueue ---------------------------------------------------------------------------------- */
