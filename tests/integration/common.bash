@@ -20,27 +20,19 @@ teardown() {
 	scratch_remove
 }
 
-# make_path NAME [BYTES [DEPENDENCY...]]: prints a new store path for which no hook has run.
-make_path() {
-	build_path "$@" --option post-build-hook ''
-}
-
-# build_path NAME [BYTES [DEPENDENCY...]] [--option NAME VALUE]: the same by a build with the hook.
+# build_path NAME [BYTES [DEPENDENCY...]]: builds a new store path, with the hook, and prints it.
 build_path() {
-	local name=$1 bytes=${2:-64} deps='' options=()
+	local name=$1 bytes=${2:-64} deps
 	shift
 	[ $# = 0 ] || shift
-	while [ $# -gt 0 ]; do
-		if [ "$1" = --option ]; then
-			options+=("$1" "$2" "$3")
-			shift 3
-		else
-			deps+=" \"$1\""
-			shift
-		fi
-	done
-	timeout 60 nix-build --no-out-link "$TOP/tests/support/path.nix" --argstr name "$name" \
-		--argstr bytes "$bytes" --arg deps "[$deps ]" "${options[@]}" 2>>"$T/log/nix-build.log" 3>&-
+	deps=$(printf '"%s" ' "$@")
+	timeout 60 nix-build --no-out-link "$TOP/tests/support/path.nix" --argstr name "$name" --argstr bytes "$bytes" \
+		--arg deps "[ ${1:+$deps}]" --option post-build-hook "${WITH_HOOK-$HOOK}" 2>>"$T/log/nix-build.log" 3>&-
+}
+
+# make_path NAME [BYTES [DEPENDENCY...]]: the same without the hook.
+make_path() {
+	WITH_HOOK='' build_path "$@"
 }
 
 # call_hook PATH...: as Nix does after a build.
@@ -92,13 +84,20 @@ no_roots() {
 	[ -z "$(ls -A "$T/var/gcroots/nncache")" ]
 }
 
-# read_back URL PATH...: the closures arrive whole in a store that trusts our key alone.
-read_back() {
+# come_back URL PATH...: the paths arrive, sound, in a store that trusts our key alone.
+come_back() {
 	local url=$1
 	shift
 	timeout 60 nix copy --from "$url" --to "local?root=$T/second" "$@" 3>&-
-	diff <(nix-store -qR "$@" | sort) <(second_store nix-store -qR "$@" | sort)
 	second_store nix-store --verify --check-contents
+	second_store nix-store -q --hash "$@"
+}
+
+# read_back URL PATH...: the same, and their closures are those of the first store.
+read_back() {
+	come_back "$@"
+	shift
+	diff <(nix-store -qR "$@" | sort) <(second_store nix-store -qR "$@" | sort)
 }
 
 # ---- a web server: nginx with WebDAV's PUT, its files in $T/www, one process ----

@@ -39,7 +39,7 @@ setup() {
 	wait_until 30 uploaded
 	wait_until 5 cache_has "$T/www" "$path"
 	[ -z "$(find "$T/state/spool" -type f)" ]
-	wait_until 5 no_roots
+	wait_until 30 no_roots # those of hooks are looked at once they are ten seconds old
 }
 
 @test "spool files written while the daemon runs are taken in" {
@@ -74,7 +74,7 @@ setup() {
 	start_daemon
 	wait_until 40 uploaded
 	cache_has "$T/www" "${paths[@]}"
-	read_back "http://127.0.0.1:$PORT" "${paths[@]}"
+	come_back "http://127.0.0.1:$PORT" "${paths[@]}"
 }
 
 @test "the cache going away in the middle is waited for" {

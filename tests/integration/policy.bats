@@ -83,7 +83,7 @@ load common
 	grep -q "GET /$(hash_of "$dependency").narinfo" "$T/log/nginx-access.log"
 	# A reader with both caches has it all.
 	second_store nix-store --realise "$program" --option substituters "file://$T/cache http://127.0.0.1:$PORT" \
-		--option trusted-public-keys "$(cat "$T/etc/key.public" "$T/etc/up.public" | xargs)"
+		--option trusted-public-keys "$(cat "$T/etc/key.public") $(cat "$T/etc/up.public")"
 }
 
 @test "several signing keys sign, and compression can be left out" {
