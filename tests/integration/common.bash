@@ -45,13 +45,14 @@ status_is() {
 	ctl status --json | jq -e "$1"
 }
 
-# Everything handed over has ended, well or not.
-drained() {
+# Everything handed over is on its caches, or needs not be. What failed counts as unfinished.
+uploaded() {
 	status_is '.queue.unfinished == 0 and .queue.resolving == 0'
 }
 
-uploaded() {
-	status_is '.queue.unfinished == 0 and .queue.resolving == 0 and .queue.failed == 0'
+# only_failed_is_left N
+only_failed_is_left() {
+	status_is ".queue | .failed == $1 and .unfinished == $1 and .resolving == 0"
 }
 
 hash_of() {

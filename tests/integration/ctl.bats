@@ -146,7 +146,7 @@ load common
 	touch -r "$path/data" "$T/data"
 	printf 'x' | dd of="$path/data" conv=notrunc status=none
 	call_hook "$path"
-	wait_until 50 status_is '.queue.failed == 1'
+	wait_until 50 only_failed_is_left 1
 	run ctl wait --timeout 5s
 	[ "$status" -eq 4 ]
 
@@ -159,7 +159,7 @@ load common
 	chmod u+w "$other" "$other/data"
 	printf 'x' | dd of="$other/data" conv=notrunc status=none
 	call_hook "$other"
-	wait_until 50 status_is '.queue.failed == 1'
+	wait_until 50 only_failed_is_left 1
 	ctl forget --failed
 	status_is '.queue.failed == 0'
 	cache_lacks "$T/cache" "$other"

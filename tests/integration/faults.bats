@@ -13,7 +13,7 @@ load common
 	nix-store --delete --ignore-liveness "$path"
 
 	start_nginx
-	wait_until 50 status_is '.queue.failed == 1 and .queue.unfinished == 0'
+	wait_until 50 only_failed_is_left 1
 	cache_has "$T/www" "$other"
 	cache_lacks "$T/www" "$path"
 	run ctl show "$path"
@@ -28,7 +28,7 @@ load common
 	printf 'x' | dd of="$path/data" conv=notrunc status=none
 	call_hook "$path"
 	call_hook "$good"
-	wait_until 50 status_is '.queue.failed == 1 and .queue.unfinished == 0'
+	wait_until 50 only_failed_is_left 1
 	run ctl show "$path"
 	[[ "$output" == *"differs from what Nix registered"* ]]
 	cache_has "$T/cache" "$good"
@@ -47,7 +47,7 @@ load common
 	chmod u+w "$path" "$path/data"
 	printf 'x' | dd of="$path/data" conv=notrunc seek=19999990 bs=1 status=none
 	call_hook "$path"
-	wait_until 50 status_is '.queue.failed == 1 and .queue.unfinished == 0'
+	wait_until 50 only_failed_is_left 1
 	[ -z "$(find "$T/www" -name '*.nar*' -o -name '*.narinfo')" ]
 }
 

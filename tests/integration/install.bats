@@ -32,5 +32,6 @@ load common
 @test "--dump-config prints what --check-config takes" {
 	"$B/daemon/nncached" --dump-config --config "$T/etc/nncache.conf" >"$T/dumped.conf"
 	"$B/daemon/nncached" --check-config --config "$T/dumped.conf"
-	diff "$T/dumped.conf" <("$B/daemon/nncached" --dump-config --config "$T/dumped.conf")
+	# But for the remarks on what is a default, it is the same again.
+	diff <(grep -v '^#' "$T/dumped.conf") <("$B/daemon/nncached" --dump-config --config "$T/dumped.conf" | grep -v '^#')
 }

@@ -9,7 +9,7 @@ load common
 	lone=$(build_path lone-source)
 	needed=$(build_path needed-source)
 	program=$(build_path program 64 "$needed")
-	wait_until 30 drained
+	wait_until 30 uploaded
 	cache_has "$T/cache" "$program" "$needed"
 	cache_lacks "$T/cache" "$lone"
 }
@@ -19,7 +19,7 @@ load common
 	start_daemon
 	release=$(build_path my-release)
 	draft=$(build_path my-draft)
-	wait_until 30 drained
+	wait_until 30 uploaded
 	cache_has "$T/cache" "$release"
 	cache_lacks "$T/cache" "$draft"
 }
@@ -30,7 +30,7 @@ load common
 	secret=$(make_path my-secret)
 	program=$(build_path program 64 "$secret")
 	public=$(build_path public)
-	wait_until 30 drained
+	wait_until 30 uploaded
 	cache_has "$T/cache" "$public"
 	cache_lacks "$T/cache" "$program" "$secret"
 	run ctl show "$program"
@@ -44,23 +44,24 @@ load common
 	start_daemon
 	large=$(build_path large 2000000)
 	small=$(build_path small 2000)
-	wait_until 30 drained
+	wait_until 30 uploaded
 	cache_has "$T/cache" "$small"
 	cache_lacks "$T/cache" "$large"
 }
 
 @test "a higher priority goes first" {
 	pick_port
+	start_nginx
 	write_config "http://127.0.0.1:$PORT" 'upload-jobs = 1' '' '[priority "urgent"]' 'match = -urgent' 'priority = 900'
+	start_daemon
+	ctl pause main
 	paths=()
 	for name in a-plain b-plain c-plain d-urgent; do
-		paths+=("$(build_path "$name" 3000)") # the daemon is not there: all go to the spool, the urgent one last
+		paths+=("$(build_path "$name" 3000)")
 	done
-	start_daemon
-	# The spool is in the queue before the cache can be reached.
-	wait_until 20 status_is '.queue.unfinished == 4 and .queue.resolving == 0'
-	start_nginx
-	wait_until 50 uploaded
+	wait_until 20 status_is '.queue.ready == 4'
+	ctl resume main
+	wait_until 30 uploaded
 	cache_has "$T/www" "${paths[@]}"
 	first=$(grep -o 'PUT /[a-z0-9]*\.narinfo' "$T/log/nginx-access.log" | head -n 1)
 	[ "$first" = "PUT /$(hash_of "${paths[3]}").narinfo" ]
@@ -103,7 +104,7 @@ load common
 	start_daemon
 	both=$(build_path both 5000)
 	one=$(build_path one-only-main)
-	wait_until 30 drained
+	wait_until 30 uploaded
 	cache_has "$T/cache" "$both" "$one"
 	cache_has "$T/other" "$both"
 	cache_lacks "$T/other" "$one"
