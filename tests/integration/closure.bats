@@ -59,3 +59,21 @@ watcher_is_content() {
 	[ "$(find "$T/www" -name '*.narinfo' | wc -l)" -eq "$n_paths" ]
 	read_back "http://127.0.0.1:$PORT" "${paths[@]}"
 }
+
+@test "the watcher finds a narinfo that comes before its NAR or its reference" {
+	mkdir -p "$T/cache/nar"
+	narinfo='URL: nar/x.nar.zst\nFileSize: 2\nReferences: 11111111111111111111111111111111-b\nSig: k:s\n'
+	for missing in nar reference size; do
+		rm -f "$T"/cache/*.narinfo "$T"/cache/nar/*
+		watch "$T/cache" 2
+		[ $missing = nar ] || printf '%s' "$([ $missing = size ] && echo xyz || echo xy)" >"$T/cache/nar/x.nar.zst"
+		[ $missing = reference ] || printf 'URL: nar/x.nar.zst\nFileSize: 2\nSig: k:s\n' >"$T/tmp/b"
+		[ $missing = reference ] || mv "$T/tmp/b" "$T/cache/11111111111111111111111111111111.narinfo"
+		printf '%b' "$narinfo" >"$T/tmp/a"
+		mv "$T/tmp/a" "$T/cache/00000000000000000000000000000000.narinfo"
+		run watcher_is_content
+		[ "$status" -ne 0 ]
+		[[ "$output" == *"before it:"* ]]
+		rm "$T/log/watch.log" "$T/run/watch.pid"
+	done
+}

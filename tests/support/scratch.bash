@@ -19,7 +19,6 @@ scratch_make() {
 	HOOK=$T/hook/post-build-hook
 	SOCKET=$T/run/nncached.sock
 
-	nix-store --generate-binary-cache-key scratch-1 "$T/etc/key.secret" "$T/etc/key.public"
 	ln -s "$B/hook/hook" "$HOOK"
 	cat >"$HOOK.env" <<-END
 		NNCACHE_SOCKET=$SOCKET
@@ -30,12 +29,13 @@ scratch_make() {
 	cat >"$T/etc/nix.conf" <<-END
 		post-build-hook = $HOOK
 		require-sigs = true
-		trusted-public-keys = $(cat "$T/etc/key.public")
 		substituters =
 		sandbox = false
 		build-users-group =
 		experimental-features = nix-command
 	END
+	nix-store --generate-binary-cache-key scratch-1 "$T/etc/key.secret" "$T/etc/key.public"
+	echo "trusted-public-keys = $(cat "$T/etc/key.public")" >>"$T/etc/nix.conf"
 }
 
 scratch_remove() {
