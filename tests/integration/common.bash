@@ -13,11 +13,18 @@ setup() {
 }
 
 teardown() {
-	if [ -z "${BATS_TEST_COMPLETED-}" ] && [ -e "$T/log/nncached.log" ]; then
+	local status=0
+	[ -n "${T-}" ] || return 0
+	scratch_stop
+	# Built with a sanitizer, no program may have complained, not at its end either.
+	if grep -E 'Sanitizer|runtime error:' "$T"/log/*.log; then
+		status=1
+	elif [ -z "${BATS_TEST_COMPLETED-}" ] && [ -e "$T/log/nncached.log" ]; then
 		echo "-- nncached.log, its end:"
 		tail -n 25 "$T/log/nncached.log"
 	fi
 	scratch_remove
+	return $status
 }
 
 # build_path NAME [BYTES [DEPENDENCY...]]: builds a new store path, with the hook, and prints it.

@@ -38,11 +38,15 @@ scratch_make() {
 	echo "trusted-public-keys = $(cat "$T/etc/key.public")" >>"$T/etc/nix.conf"
 }
 
-scratch_remove() {
+scratch_stop() {
 	local pid_file
 	for pid_file in "$T"/run/*.pid; do
 		[ ! -e "$pid_file" ] || stop "$(basename "$pid_file" .pid)"
 	done
+}
+
+scratch_remove() {
+	scratch_stop
 	chmod -R u+w "$T" 2>/dev/null || true
 	rm -rf "$T"
 }
