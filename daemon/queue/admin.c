@@ -392,13 +392,13 @@ static int unprotect_path(struct queue_db *q, const char *path, int64_t now, str
 	stmt_bind_int(st, ":now", now);
 	if (stmt_run(st, err) < 0)
 		return -1;
-	return db_n_changed(q->db) > 0 ? text_list_add(&q->released, path, err) : 0;
+	return db_n_changed(q->db) > 0 ? path_list_add(&q->released, path, err) : 0;
 }
 
 /* Every protected root stands in root_pinned, by priority (the lowest first), then age. A root is stuck
  * when it failed, or its own job cannot go on, or stands before a paused cache. */
 static int find_unprotected(struct queue_db *q, const struct queue_unprotect *unprotect,
-                            struct text_list *ret, struct error *err)
+                            struct path_list *ret, struct error *err)
 {
 	STMT(any, q->db,
 	     "SELECT DISTINCT path FROM root INDEXED BY root_pinned WHERE state < 3 AND unprotected = 0"
@@ -422,7 +422,7 @@ static int find_unprotected(struct queue_db *q, const struct queue_unprotect *un
 		stmt_bind_int(st, ":now", unprotect->now_unix_s);
 	}
 	while ((result = stmt_step(st, err)) == STMT_ROW) {
-		if (text_list_add(ret, stmt_text(st, 0), err) < 0)
+		if (path_list_add(ret, stmt_text(st, 0), err) < 0)
 			return -1;
 	}
 	return result == STMT_DONE ? 0 : -1;
@@ -431,7 +431,7 @@ static int find_unprotected(struct queue_db *q, const struct queue_unprotect *un
 int admin_unprotect(struct queue_db *q, struct queue_op *op)
 {
 	struct queue_unprotect *unprotect = CONTAINER_OF(op, struct queue_unprotect, op);
-	CLEANUP(text_list_fini) struct text_list paths = { 0 };
+	CLEANUP(path_list_fini) struct path_list paths = { 0 };
 
 	if (find_unprotected(q, unprotect, &paths, &op->err) < 0)
 		return -1;

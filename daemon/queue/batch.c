@@ -16,15 +16,15 @@
 
 #include "daemon/queue/internal.h"
 
-void text_list_fini(struct text_list *list)
+void path_list_fini(struct path_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
 		free(list->items[i]);
 	free(list->items);
-	*list = (struct text_list){ 0 };
+	*list = (struct path_list){ 0 };
 }
 
-static int text_list_reserve(struct text_list *list, size_t n, struct error *err)
+static int path_list_reserve(struct path_list *list, size_t n, struct error *err)
 {
 	size_t cap = list->cap;
 	char **items;
@@ -41,11 +41,11 @@ static int text_list_reserve(struct text_list *list, size_t n, struct error *err
 	return 0;
 }
 
-int text_list_add(struct text_list *list, const char *text, struct error *err)
+int path_list_add(struct path_list *list, const char *text, struct error *err)
 {
 	char *copy;
 
-	if (text_list_reserve(list, 1, err) < 0)
+	if (path_list_reserve(list, 1, err) < 0)
 		return -1;
 	copy = strdup(text);
 	if (copy == NULL)
@@ -55,9 +55,9 @@ int text_list_add(struct text_list *list, const char *text, struct error *err)
 }
 
 /* Moves what FROM holds behind TO. */
-static int text_list_move(struct text_list *to, struct text_list *from, struct error *err)
+static int path_list_move(struct path_list *to, struct path_list *from, struct error *err)
 {
-	if (text_list_reserve(to, from->n, err) < 0)
+	if (path_list_reserve(to, from->n, err) < 0)
 		return -1;
 	if (from->n > 0)
 		memcpy(&to->items[to->n], from->items, from->n * sizeof(*from->items));
@@ -229,15 +229,15 @@ static int hand_over_released(struct queue_db *q, struct queue_effects *effects,
 {
 	size_t *n;
 	char ***items = op_released(op, &n);
-	struct text_list list;
+	struct path_list list;
 
 	if (q->released.n == 0)
 		return 0;
 	if (items == NULL)
-		return text_list_move(&effects->released, &q->released, &op->err);
+		return path_list_move(&effects->released, &q->released, &op->err);
 	/* An operation of many pages has some already. */
-	list = (struct text_list){ .items = *items, .n = *n, .cap = *n };
-	if (text_list_move(&list, &q->released, &op->err) < 0)
+	list = (struct path_list){ .items = *items, .n = *n, .cap = *n };
+	if (path_list_move(&list, &q->released, &op->err) < 0)
 		return -1;
 	*items = list.items;
 	*n = list.n;
@@ -276,7 +276,7 @@ static int run_op(struct queue_db *q, struct queue_effects *effects, struct queu
 	}
 	assert(op->err.kind != ERROR_NONE);
 	queue_op_fini(op);
-	text_list_fini(&q->released);
+	path_list_fini(&q->released);
 	undo_claims(q, n_claims);
 	if (!db_in_transaction(q->db))
 		return error_copy(err, &op->err);
@@ -302,7 +302,7 @@ static int run_transaction(struct queue_db *q, struct queue_effects *effects, st
 static void fail_batch(struct queue_db *q, struct lane_job *batch, const struct error *err)
 {
 	undo_claims(q, 0);
-	text_list_fini(&q->released);
+	path_list_fini(&q->released);
 	q->has_chores = true; /* those done in this batch are there again */
 	for (; batch != NULL; batch = batch->next) {
 		struct queue_op *op = CONTAINER_OF(batch, struct queue_op, job);
@@ -330,7 +330,7 @@ void queue_db_run(struct queue_db *q, struct lane_job *batch)
 		return;
 	}
 	if (run_transaction(q, effects, batch, &err) < 0) {
-		text_list_fini(&effects->released);
+		path_list_fini(&effects->released);
 		memset(effects, 0, sizeof(*effects));
 		fail_batch(q, batch, &err);
 	} else {
@@ -354,5 +354,5 @@ void queue_db_fini(struct queue_db *q)
 	id_set_fini(&q->claimed_jobs);
 	id_set_fini(&q->claimed_roots);
 	free(q->changes);
-	text_list_fini(&q->released);
+	path_list_fini(&q->released);
 }

@@ -27,12 +27,12 @@ enum {
 	ROOT_NOT_CONFIGURED = -1,    /* in root.not_before */
 };
 
-struct text_list {
+struct path_list {
 	char **items;
 	size_t n, cap;
 };
-void text_list_fini(struct text_list *list);
-int text_list_add(struct text_list *list, const char *text, struct error *err) MUST_CHECK;
+void path_list_fini(struct path_list *list);
+int path_list_add(struct path_list *list, const char *text, struct error *err) MUST_CHECK;
 
 /* What an operation, or a whole batch, changes of what the loop knows. */
 struct queue_effects {
@@ -41,7 +41,7 @@ struct queue_effects {
 	uint64_t uploaded_paths[ENDPOINTS_MAX], uploaded_bytes[ENDPOINTS_MAX], skipped_paths[ENDPOINTS_MAX];
 	uint64_t changed_caches;
 	bool changed_roots, has_chores, is_broken, is_committed;
-	struct text_list released; /* of operations that have no list of their own */
+	struct path_list released; /* of operations that have no list of their own */
 	struct error broken;
 };
 
@@ -62,7 +62,7 @@ struct queue_db {
 	size_t n_changes, cap_changes;
 
 	struct queue_effects op; /* of the operation that runs */
-	struct text_list released;
+	struct path_list released;
 	int64_t pruned_path_id; /* how far the sweep of paths has come */
 	bool has_chores;
 };

@@ -219,18 +219,18 @@ int path_read_references(struct queue_db *q, int64_t id, struct path_info *info,
 	STMT(st, q->db,
 	     "SELECT p.path FROM reference r JOIN path p ON p.id = r.refers_to WHERE r.path = :path"
 	     " ORDER BY p.path");
-	struct text_list list = { 0 };
+	struct path_list list = { 0 };
 	enum stmt_result result;
 	int rc = refers_to_itself(q, id, err);
 
 	if (rc > 0)
-		rc = text_list_add(&list, info->path, err);
+		rc = path_list_add(&list, info->path, err);
 	stmt_bind_int(st, ":path", id);
 	while (rc == 0) {
 		result = stmt_step(st, err);
 		if (result == STMT_DONE)
 			break;
-		rc = result == STMT_ROW ? text_list_add(&list, stmt_text(st, 0), err) : -1;
+		rc = result == STMT_ROW ? path_list_add(&list, stmt_text(st, 0), err) : -1;
 	}
 	info->references = list.items;
 	info->n_references = list.n;

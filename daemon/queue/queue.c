@@ -275,7 +275,7 @@ static void apply_effects(struct queue *queue, struct queue_effects *effects)
 		queue->on_released(queue->ctx, effects->released.items, effects->released.n);
 	if ((effects->changed_caches != 0 || effects->changed_roots) && queue->on_change != NULL)
 		queue->on_change(queue->ctx, effects->changed_caches, effects->changed_roots);
-	text_list_fini(&effects->released);
+	path_list_fini(&effects->released);
 	free(effects);
 }
 

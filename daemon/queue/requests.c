@@ -269,7 +269,7 @@ int root_release(struct queue_db *q, const char *path, struct error *err)
 	result = stmt_step(st, err);
 	if (result == STMT_FAILED)
 		return -1;
-	return result == STMT_ROW ? 0 : text_list_add(&q->released, path, err);
+	return result == STMT_ROW ? 0 : path_list_add(&q->released, path, err);
 }
 
 static int root_move(struct queue_db *q, int64_t id, const struct root *root, enum root_state to,
@@ -493,21 +493,21 @@ int requests_unfinished(struct queue_db *q, struct queue_op *op)
 	STMT(st, q->db,
 	     "SELECT id, path FROM root WHERE id > :after AND state < 3 AND unprotected = 0"
 	     " ORDER BY id LIMIT :n");
-	struct text_list paths = { 0 };
+	struct path_list paths = { 0 };
 	enum stmt_result result;
 
 	list->last_id = list->after_id;
 	stmt_bind_int(st, ":after", list->after_id);
 	stmt_bind_int(st, ":n", (int64_t)list->n_max);
 	while ((result = stmt_step(st, &op->err)) == STMT_ROW) {
-		if (text_list_add(&paths, stmt_text(st, 1), &op->err) < 0) {
+		if (path_list_add(&paths, stmt_text(st, 1), &op->err) < 0) {
 			result = STMT_FAILED;
 			break;
 		}
 		list->last_id = stmt_int(st, 0);
 	}
 	if (result == STMT_FAILED) {
-		text_list_fini(&paths);
+		path_list_fini(&paths);
 		return -1;
 	}
 	list->paths = paths.items;
