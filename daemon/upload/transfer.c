@@ -1,0 +1,763 @@
+#include "daemon/upload/transfer.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/store_path.h"
+#include "daemon/format/narinfo.h"
+#include "daemon/format/nixbase32.h"
+#include "daemon/format/signature.h"
+#include "daemon/plan/backoff.h"
+
+#define SIG_MAX_BYTES KIB(1)
+/* Below this, sending the NAR costs less than asking whether it is there. */
+#define ASK_NAR_FROM_BYTES MIB(1)
+
+#define TO(state) (1u << (state))
+
+static const unsigned allowed[] = {
+	[UPLOAD_PREPARING] = TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_ASKING] =
+		TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) | TO(UPLOAD_RECORDING),
+	[UPLOAD_ASKING_NAR] =
+		TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_AWAITING_TWIN] = TO(UPLOAD_SENDING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_SENDING] = TO(UPLOAD_PUBLISHING) | TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_CHECKING_STORE) |
+	                   TO(UPLOAD_RECORDING),
+	[UPLOAD_PUBLISHING] = TO(UPLOAD_SENDING_INFO) | TO(UPLOAD_RECORDING) | TO(UPLOAD_ENDED),
+	[UPLOAD_SENDING_INFO] = TO(UPLOAD_RECORDING),
+	[UPLOAD_CHECKING_STORE] = TO(UPLOAD_RECORDING),
+	[UPLOAD_RECORDING] = TO(UPLOAD_RECORDING) | TO(UPLOAD_ENDED),
+	[UPLOAD_ENDED] = 0,
+};
+
+static const char *const state_names[] = {
+	[UPLOAD_PREPARING] = "preparing",       [UPLOAD_ASKING] = "asking",
+	[UPLOAD_ASKING_NAR] = "asking-nar",     [UPLOAD_AWAITING_TWIN] = "awaiting-twin",
+	[UPLOAD_SENDING] = "sending",           [UPLOAD_PUBLISHING] = "publishing",
+	[UPLOAD_SENDING_INFO] = "sending-info", [UPLOAD_CHECKING_STORE] = "checking-store",
+	[UPLOAD_RECORDING] = "recording",       [UPLOAD_ENDED] = "ended",
+};
+
+static void send_nar(struct upload *u);
+static void publish(struct upload *u);
+static void upload_fault(struct upload *u, const struct error *fault);
+
+static void upload_move(struct upload *u, enum upload_state to)
+{
+	assert(allowed[u->state] & TO(to));
+	log_debug("upload state job=%" PRId64 " cache=%s from=%s to=%s", u->job.id, u->cache->config->name,
+	          state_names[u->state], state_names[to]);
+	u->state = to;
+}
+
+const char *upload_step_name(const struct upload *u)
+{
+	switch (u->state) {
+	case UPLOAD_PREPARING:
+	case UPLOAD_ASKING:
+	case UPLOAD_ASKING_NAR:
+		return "asking";
+	case UPLOAD_AWAITING_TWIN:
+		return "waiting";
+	case UPLOAD_SENDING:
+		if (u->nar.share == NULL || u->nar.share->state == NAR_RESERVING)
+			return "waiting";
+		return u->op.sent_bytes == 0 ? "packing" : "sending";
+	case UPLOAD_PUBLISHING:
+	case UPLOAD_SENDING_INFO:
+	case UPLOAD_RECORDING:
+	case UPLOAD_ENDED:
+		return "publishing";
+	case UPLOAD_CHECKING_STORE:
+		return "checking";
+	}
+	return "";
+}
+
+uint64_t upload_done_bytes(const struct upload *u)
+{
+	if (u->job.nar_sent)
+		return u->job.info.nar_size;
+	return u->nar.share != NULL ? u->nar.share->pack.nar_done_bytes : 0;
+}
+
+static void upload_end(struct upload *u)
+{
+	upload_move(u, UPLOAD_ENDED);
+	queue_job_fini(&u->job);
+	path_info_fini(&u->stored);
+	buf_fini(&u->narinfo);
+	free(u->asks);
+	cache_upload_ended(u);
+}
+
+/* ---- recording: the last word to the queue ---------------------------------------------------------- */
+
+static void on_recorded(struct queue_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
+	struct uploader *uploader = u->cache->uploader;
+
+	assert(u->state == UPLOAD_RECORDING);
+	if (op->err.kind != ERROR_NONE && !u->closing) {
+		/* The queue cannot write (disk full): what we know is kept until it can. */
+		u->awaits_retry = true;
+		uploader_retry_soon(uploader);
+		return;
+	}
+	if (op->verb == QUEUE_FINISH && u->q.finish.n_released > 0)
+		uploader->on_released(uploader->ctx, u->q.finish.released, u->q.finish.n_released);
+	queue_op_fini(op);
+	upload_end(u);
+}
+
+static void record(struct upload *u, enum queue_verb verb)
+{
+	upload_move(u, UPLOAD_RECORDING);
+	u->q.op.verb = verb;
+	queue_start(u->cache->uploader->queue, &u->q.op, on_recorded);
+}
+
+void upload_retry(struct upload *u)
+{
+	if (!u->awaits_retry)
+		return;
+	u->awaits_retry = false;
+	queue_start(u->cache->uploader->queue, &u->q.op, on_recorded);
+}
+
+static void record_finish(struct upload *u, enum job_result result, size_t endpoint)
+{
+	u->q.finish = (struct queue_finish){
+		.now_unix_s = clock_unix_s(),
+		.job = &u->job,
+		.result = result,
+		.endpoint = endpoint,
+		.sent_bytes = u->sent_bytes,
+	};
+	if (result == JOB_UPLOADED)
+		log_info("upload done job=%" PRId64 " cache=%s path=%s nar_bytes=%" PRIu64
+		         " sent_bytes=%" PRIu64 " took_s=%" PRId64 " tries=%u",
+		         u->job.id, u->cache->config->name, store_path_base(u->job.info.path),
+		         u->job.info.nar_size, u->sent_bytes, clock_unix_s() - u->started_unix_s,
+		         u->job.attempts + 1);
+	if (u->cache->message.kind != ERROR_NONE && (result == JOB_UPLOADED || result == JOB_PRESENT)) {
+		log_info("cache works again cache=%s", u->cache->config->name);
+		u->cache->message.kind = ERROR_NONE;
+	}
+	record(u, QUEUE_FINISH);
+}
+
+static void record_release(struct upload *u)
+{
+	u->q.release = (struct queue_release){ .job_id = u->job.id, .cache = u->job.cache };
+	record(u, QUEUE_RELEASE);
+}
+
+static void record_fail(struct upload *u)
+{
+	log_error("upload failed job=%" PRId64 " cache=%s path=%s tries=%u: %s", u->job.id,
+	          u->cache->config->name, store_path_base(u->job.info.path), u->job.attempts + 1,
+	          u->fault.text);
+	u->q.fail = (struct queue_fail){ .now_unix_s = clock_unix_s(), .job = &u->job, .fault = &u->fault };
+	record(u, QUEUE_FAIL);
+}
+
+static void record_defer(struct upload *u, const struct backoff_verdict *verdict, bool mismatch)
+{
+	int64_t now = clock_unix_s();
+
+	if (u->fault.kind == ERROR_OPERATOR) {
+		/* Told once for the cache, and kept for status, not once for every job. */
+		if (u->cache->message.kind == ERROR_NONE ||
+		    strcmp(u->cache->message.text, u->fault.text) != 0)
+			log_error("cache needs a hand cache=%s: %s; retrying in %" PRIu64 "s",
+			          u->cache->config->name, u->fault.text, verdict->delay_s);
+		u->cache->message = u->fault;
+	} else {
+		log_warning("upload failed job=%" PRId64
+		            " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
+		            u->job.id, u->cache->config->name, store_path_base(u->job.info.path),
+		            u->job.attempts + 1, u->fault.text, verdict->delay_s);
+	}
+	u->q.defer = (struct queue_defer){
+		.now_unix_s = now,
+		.job = &u->job,
+		.fault = &u->fault,
+		.not_before_unix_s = verdict->delay_s > 0 ? now + (int64_t)verdict->delay_s : 0,
+		.counts = verdict->counts,
+		.mismatch = mismatch,
+	};
+	record(u, QUEUE_DEFER);
+}
+
+static void record_fault(struct upload *u, bool mismatch)
+{
+	struct uploader *uploader = u->cache->uploader;
+	struct backoff_case c = {
+		.fault = &u->fault,
+		.attempts = u->job.attempts,
+		.give_up_after = uploader->config->give_up_after,
+		.random = uploader_random(uploader),
+	};
+	struct backoff_verdict verdict = backoff_decide(&c);
+
+	if (u->closing)
+		record_release(u);
+	else if (verdict.give_up)
+		record_fail(u);
+	else
+		record_defer(u, &verdict, mismatch);
+}
+
+/* ---- what differs from what Nix registered ---------------------------------------------------------- */
+
+static void on_refreshed(struct queue_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
+
+	if (op->err.kind != ERROR_NONE) {
+		u->fault = op->err;
+		record_fault(u, false);
+		return;
+	}
+	/* Its job started anew with the new path info; the claim is what is left of this one. */
+	record_release(u);
+}
+
+static void on_stored(struct store_info_query *query)
+{
+	struct upload *u = CONTAINER_OF(query, struct upload, query);
+	const char *path = u->job.info.path;
+
+	assert(u->state == UPLOAD_CHECKING_STORE);
+	if (query->err.kind != ERROR_NONE) {
+		u->fault = query->err;
+		record_fault(u, false);
+		return;
+	}
+	if (u->stored.path == NULL) {
+		error_set(&u->fault, ERROR_PERMANENT, "gone: %s is no longer valid in the store", path);
+		record_fault(u, false);
+		return;
+	}
+	if (memcmp(u->stored.nar_hash, u->job.info.nar_hash, SHA256_BYTES) != 0) {
+		log_info("path was rebuilt path=%s", store_path_base(path));
+		u->q.refresh = (struct queue_refresh){ .now_unix_s = clock_unix_s(), .info = &u->stored };
+		u->q.op.verb = QUEUE_REFRESH;
+		upload_move(u, UPLOAD_RECORDING);
+		queue_start(u->cache->uploader->queue, &u->q.op, on_refreshed);
+		return;
+	}
+	if (u->job.mismatches + 1 >= BACKOFF_MISMATCHES)
+		error_set(
+			&u->fault, ERROR_PERMANENT,
+			"differs from what Nix registered; look: nix-store --verify-path %s; mend: nix-store "
+			"--repair-path %s; then: nncachectl retry %s",
+			path, path, path);
+	record_fault(u, true);
+}
+
+static void check_store(struct upload *u)
+{
+	upload_move(u, UPLOAD_CHECKING_STORE);
+	u->query_path = u->job.info.path;
+	u->query = (struct store_info_query){ .paths = &u->query_path, .n_paths = 1, .infos = &u->stored };
+	store_info_start(u->cache->uploader->store, &u->query, on_stored);
+}
+
+/* ---- the NAR ---------------------------------------------------------------------------------------- */
+
+static bool is_twin(const struct upload *a, const struct upload *b)
+{
+	return a != b && a->job.info.nar_size == b->job.info.nar_size &&
+	       memcmp(a->job.info.nar_hash, b->job.info.nar_hash, SHA256_BYTES) == 0;
+}
+
+/* The sender is done with its NAR, well or badly: twins take over what it found, or one of them sends. */
+static void wake_twins(struct upload *u)
+{
+	bool sent = u->job.nar_sent && u->job.file_size > 0, has_sender = false;
+
+	for (struct upload *twin = u->cache->uploads; twin != NULL; twin = twin->next) {
+		if (twin->state != UPLOAD_AWAITING_TWIN || !is_twin(u, twin))
+			continue;
+		if (sent) {
+			twin->job.nar_sent = true;
+			twin->job.has_file_hash = u->job.has_file_hash;
+			memcpy(twin->job.file_hash, u->job.file_hash, SHA256_BYTES);
+			twin->job.file_size = u->job.file_size;
+			publish(twin);
+		} else if (!has_sender) {
+			has_sender = true;
+			send_nar(twin);
+			if (twin->state != UPLOAD_SENDING)
+				return; /* it could not even begin, and went through here itself */
+		}
+	}
+}
+
+static void nar_is_there(struct upload *u)
+{
+	u->job.nar_sent = true;
+	nar_leave(&u->nar);
+	wake_twins(u);
+	publish(u);
+}
+
+static void on_nar_asked(struct backend_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, op);
+
+	assert(u->state == UPLOAD_ASKING_NAR);
+	u->op_is_running = false;
+	if (op->err.kind != ERROR_NONE) {
+		upload_fault(u, &op->err);
+	} else if (op->found && op->file_size > 0) {
+		u->job.has_file_hash = false;
+		u->job.file_size = op->file_size;
+		nar_is_there(u);
+	} else {
+		send_nar(u);
+	}
+}
+
+static void ask_nar(struct upload *u)
+{
+	upload_move(u, UPLOAD_ASKING_NAR);
+	u->op = (struct backend_op){ .done = on_nar_asked };
+	u->op_is_running = true;
+	u->cache->backend->ops->find_nar_start(u->cache->backend, &u->op, &u->object);
+}
+
+static void nar_put_ended(struct upload *u)
+{
+	struct nar_share *share = u->nar.share;
+
+	u->cache->sent_total_bytes += u->op.sent_bytes;
+	if (u->op.found && u->op.file_size == 0) {
+		/* Somebody else's bytes lie there: their size belongs into the narinfo. */
+		nar_leave(&u->nar);
+		ask_nar(u);
+		return;
+	}
+	u->job.has_file_hash = !u->op.found;
+	memcpy(u->job.file_hash, share->pack.file_hash, SHA256_BYTES);
+	u->job.file_size = u->op.found ? u->op.file_size : share->pack.file_size;
+	if (!u->op.found)
+		u->sent_bytes += share->pack.file_size;
+	nar_is_there(u);
+}
+
+static void on_nar_put(struct backend_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, op);
+
+	assert(u->state == UPLOAD_SENDING);
+	u->op_is_running = false;
+	if (u->nar.share->state == NAR_FAILED)
+		upload_fault(u, &u->nar.share->err);
+	else if (op->err.kind != ERROR_NONE)
+		upload_fault(u, &op->err);
+	else if (u->nar.share->state == NAR_PACKED)
+		nar_put_ended(u);
+	/* else the pack's own last word is still on its way: on_nar_changed */
+}
+
+static void on_nar_changed(struct nar_user *user)
+{
+	struct upload *u = CONTAINER_OF(user, struct upload, nar);
+	struct nar_share *share = user->share;
+
+	assert(u->state == UPLOAD_SENDING);
+	if (u->op_is_running)
+		return; /* it reads the body, and hears from that */
+	if (share->state == NAR_FAILED) {
+		upload_fault(u, &share->err);
+	} else if (u->op.done != NULL) {
+		if (share->state == NAR_PACKED)
+			nar_put_ended(u);
+	} else if (share->state == NAR_PACKING || share->state == NAR_PACKED) {
+		u->op = (struct backend_op){ .done = on_nar_put };
+		u->op_is_running = true;
+		u->cache->backend->ops->put_nar_start(u->cache->backend, &u->op, &u->object, share->body);
+	}
+}
+
+/* For a share that was joined when it was on its way already. */
+static void on_nar_joined(struct loop_post *post)
+{
+	struct upload *u = CONTAINER_OF(post, struct upload, post);
+
+	if (u->state == UPLOAD_SENDING && u->nar.share != NULL)
+		on_nar_changed(&u->nar);
+}
+
+static void send_nar(struct upload *u)
+{
+	struct error err;
+
+	for (struct upload *other = u->cache->uploads; other != NULL; other = other->next)
+		if (other->state == UPLOAD_SENDING && is_twin(u, other)) {
+			upload_move(u, UPLOAD_AWAITING_TWIN);
+			return;
+		}
+	upload_move(u, UPLOAD_SENDING);
+	u->op = (struct backend_op){ 0 };
+	if (nar_join(&u->cache->uploader->nars, &u->nar, &u->job.info,
+	             u->cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD,
+	             (int)u->cache->config->compression_level, on_nar_changed, &err) < 0) {
+		upload_fault(u, &err);
+		return;
+	}
+	loop_post(u->cache->uploader->loop, &u->post, on_nar_joined);
+}
+
+/* ---- the narinfo ------------------------------------------------------------------------------------ */
+
+struct upload_sigs {
+	char **texts;
+	size_t n;
+};
+
+static bool is_signed_by(const struct path_info *info, const char *key_text)
+{
+	struct public_key key;
+	struct error err;
+
+	if (public_key_parse(&key, key_text, &err) < 0)
+		return false; /* the configuration was checked: a reload will say so */
+	for (size_t i = 0; i < info->n_sigs; i++)
+		if (signature_verify(info->sigs[i], &key, info))
+			return true;
+	return false;
+}
+
+/* May we vouch for it? `built`: built here, content-addressed, or somebody trusted vouches already. */
+static bool should_sign(const struct upload *u)
+{
+	const struct config *config = u->cache->uploader->config;
+
+	switch (u->cache->config->sign) {
+	case SIGN_NO:
+		return false;
+	case SIGN_CLOSURE:
+		return true;
+	case SIGN_BUILT:
+		break;
+	}
+	if (u->job.info.ultimate || u->job.info.ca != NULL)
+		return true;
+	for (size_t i = 0; i < config->n_upstreams; i++)
+		for (size_t k = 0; k < config->upstreams[i].public_keys.n; k++)
+			if (is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
+				return true;
+	return false;
+}
+
+static void free_sigs(struct upload_sigs *sigs)
+{
+	for (size_t i = 0; i < sigs->n; i++)
+		free(sigs->texts[i]);
+	free(sigs->texts);
+}
+
+static int sign(const struct upload *u, struct upload_sigs *sigs, struct error *err)
+{
+	size_t n_keys = should_sign(u) ? u->cache->n_keys : 0;
+	struct buf buf;
+
+	sigs->texts = calloc(n_keys + 1, sizeof(sigs->texts[0]));
+	for (size_t i = 0; sigs->texts != NULL && i < n_keys; i++) {
+		buf_init(&buf, SIG_MAX_BYTES);
+		signature_format(&buf, u->cache->keys[i], &u->job.info);
+		sigs->texts[i] = buf_take(&buf);
+		buf_fini(&buf);
+		if (sigs->texts[i] == NULL)
+			return error_set(err, ERROR_TRANSIENT, "out of memory");
+		sigs->n++;
+	}
+	return sigs->texts != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+}
+
+static int format_narinfo(struct upload *u, struct error *err)
+{
+	CLEANUP(free_sigs) struct upload_sigs sigs = { 0 };
+	struct narinfo_file file = {
+		.url = u->object.nar_key,
+		.compression = u->object.compression,
+		.file_hash = u->job.has_file_hash ? u->job.file_hash : NULL,
+		.file_size = u->job.file_size,
+	};
+
+	if (sign(u, &sigs, err) < 0)
+		return -1;
+	file.sigs = (const char *const *)sigs.texts;
+	file.n_sigs = sigs.n;
+	buf_clear(&u->narinfo);
+	return narinfo_format(&u->narinfo, &u->job.info, &file, err);
+}
+
+static void on_info_put(struct backend_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, op);
+
+	assert(u->state == UPLOAD_SENDING_INFO);
+	u->op_is_running = false;
+	if (op->err.kind != ERROR_NONE) {
+		upload_fault(u, &op->err);
+		return;
+	}
+	u->sent_bytes += u->narinfo.len;
+	u->cache->sent_total_bytes += u->narinfo.len;
+	record_finish(u, op->found ? JOB_PRESENT : JOB_UPLOADED, u->cache->number);
+}
+
+static void send_info(struct upload *u)
+{
+	struct error err;
+
+	upload_move(u, UPLOAD_SENDING_INFO);
+	if (format_narinfo(u, &err) < 0) {
+		upload_fault(u, &err);
+		return;
+	}
+	u->op = (struct backend_op){ .done = on_info_put };
+	u->op_is_running = true;
+	u->cache->backend->ops->put_info_start(u->cache->backend, &u->op, &u->object, u->narinfo.data,
+	                                       u->narinfo.len);
+}
+
+static void on_verdict(struct queue_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
+
+	assert(u->state == UPLOAD_PUBLISHING);
+	if (op->err.kind != ERROR_NONE) {
+		u->fault = op->err;
+		record_fault(u, false);
+	} else if (u->q.publish.verdict == PUBLISH_LATER) {
+		upload_end(u);
+	} else if (u->closing) {
+		record_release(u);
+	} else {
+		send_info(u);
+	}
+}
+
+static void publish(struct upload *u)
+{
+	upload_move(u, UPLOAD_PUBLISHING);
+	u->q.publish = (struct queue_publish){ .op.verb = QUEUE_PUBLISH,
+		                               .now_unix_s = clock_unix_s(),
+		                               .job = &u->job };
+	queue_start(u->cache->uploader->queue, &u->q.op, on_verdict);
+}
+
+/* ---- is it there already? --------------------------------------------------------------------------- */
+
+static void asked(struct upload *u)
+{
+	const struct upload_ask *own = &u->asks[0];
+
+	if (own->op.found) {
+		record_finish(u, JOB_PRESENT, own->endpoint);
+		return;
+	}
+	for (size_t i = 1; i < u->n_asks; i++)
+		if (u->asks[i].op.found) {
+			record_finish(u, JOB_IN_UPSTREAM, u->asks[i].endpoint);
+			return;
+		}
+	/* An upstream that gives no answer counts as not having it, for this job; the cache does not. */
+	if (own->op.err.kind != ERROR_NONE)
+		upload_fault(u, &own->op.err);
+	else if (u->closing)
+		record_release(u);
+	else if (u->job.may_only_be_found)
+		record_finish(u, JOB_WITHHELD, u->cache->number);
+	else if (u->job.info.nar_size >= ASK_NAR_FROM_BYTES)
+		ask_nar(u);
+	else
+		send_nar(u);
+}
+
+static void on_asked(struct backend_op *op)
+{
+	struct upload_ask *ask = CONTAINER_OF(op, struct upload_ask, op);
+	struct upload *u = ask->upload;
+
+	assert(u->state == UPLOAD_ASKING);
+	ask->is_running = false;
+	if (--u->n_asking == 0) {
+		asked(u);
+		return;
+	}
+	/* Found once is enough; and once the cache itself is known to be out of reach, too. */
+	if (op->found || (ask == &u->asks[0] && op->err.kind != ERROR_NONE))
+		for (size_t i = 0; i < u->n_asks; i++)
+			if (u->asks[i].is_running && i > 0)
+				u->asks[i].op.backend->ops->cancel(&u->asks[i].op);
+}
+
+static void ask_one(struct upload *u, struct backend *backend, size_t endpoint)
+{
+	struct upload_ask *ask = &u->asks[u->n_asks++];
+
+	*ask = (struct upload_ask){
+		.upload = u, .endpoint = endpoint, .is_running = true, .op.done = on_asked
+	};
+	u->n_asking++;
+	ask->op.backend = backend;
+	backend->ops->find_info_start(backend, &ask->op, u->job.info.path);
+}
+
+static void ask(struct upload *u)
+{
+	struct uploader *uploader = u->cache->uploader;
+	struct error err;
+
+	upload_move(u, UPLOAD_ASKING);
+	free(u->asks);
+	u->n_asks = 0;
+	u->asks = calloc(1 + uploader->config->n_upstreams, sizeof(u->asks[0]));
+	if (u->asks == NULL) {
+		error_set(&err, ERROR_TRANSIENT, "out of memory");
+		upload_fault(u, &err);
+		return;
+	}
+	ask_one(u, u->cache->backend, u->cache->number);
+	for (size_t i = uploader->n_caches; i < uploader->n_caches + uploader->config->n_upstreams; i++) {
+		struct backend *upstream =
+			(u->cache->upstreams >> i & 1) ? uploader_upstream(uploader, i) : NULL;
+
+		if (upstream != NULL)
+			ask_one(u, upstream, i);
+	}
+}
+
+/* ---- begin, fault, cancel --------------------------------------------------------------------------- */
+
+void upload_prepared(struct upload *u, const struct error *err)
+{
+	if (u->state != UPLOAD_PREPARING)
+		return;
+	if (err->kind != ERROR_NONE)
+		upload_fault(u, err);
+	else if (u->closing)
+		record_release(u);
+	else if (u->job.nar_sent)
+		publish(u);
+	else
+		ask(u);
+}
+
+static void upload_fault(struct upload *u, const struct error *fault)
+{
+	bool was_sending = u->state == UPLOAD_SENDING,
+	     had_twins = was_sending || u->state == UPLOAD_ASKING_NAR;
+	enum pack_fault pack_fault = PACK_FINE;
+
+	u->fault = *fault;
+	if (was_sending) {
+		if (u->nar.share != NULL && u->nar.share->state == NAR_FAILED)
+			pack_fault = u->nar.share->pack.fault;
+		nar_leave(&u->nar);
+		loop_unpost(u->cache->uploader->loop, &u->post);
+	}
+	if (!u->closing && (pack_fault == PACK_MISMATCH || pack_fault == PACK_GONE)) {
+		u->fault.kind = ERROR_TRANSIENT;
+		check_store(u);
+	} else {
+		record_fault(u, false);
+	}
+	if (had_twins)
+		wake_twins(u);
+}
+
+static void begin(struct loop_post *post)
+{
+	struct upload *u = CONTAINER_OF(post, struct upload, post);
+	const struct error fine = { 0 };
+
+	if (u->state != UPLOAD_PREPARING)
+		return; /* another upload's preparing has told it already */
+	if (u->closing)
+		record_release(u);
+	else if (u->cache->prepared == CACHE_PREPARED)
+		upload_prepared(u, &fine);
+	else
+		cache_prepare(u->cache);
+}
+
+int upload_begin(struct upload_cache *cache, struct queue_job *job)
+{
+	struct upload *u = calloc(1, sizeof(*u));
+	enum compression compression =
+		cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD;
+	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	if (u == NULL)
+		return -1;
+	u->cache = cache;
+	u->job = *job;
+	memset(job, 0, sizeof(*job));
+	u->started_unix_s = clock_unix_s();
+	buf_init(&u->narinfo, NARINFO_MAX_BYTES);
+	nixbase32_encode(hash, u->job.info.nar_hash, SHA256_BYTES);
+	snprintf(u->nar_key, sizeof(u->nar_key), "nar/%s.nar%s", hash, compression_suffix(compression));
+	u->object = (struct backend_object){
+		.info = &u->job.info,
+		.nar_key = u->nar_key,
+		.compression = compression_name(compression),
+	};
+	u->next = cache->uploads;
+	cache->uploads = u;
+	cache->n_uploads++;
+	loop_post(cache->uploader->loop, &u->post, begin);
+	return 0;
+}
+
+void upload_cancel(struct upload *u)
+{
+	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped" };
+
+	if (u->closing)
+		return;
+	u->closing = true;
+	switch (u->state) {
+	case UPLOAD_ASKING:
+		for (size_t i = 0; i < u->n_asks; i++)
+			if (u->asks[i].is_running)
+				u->asks[i].op.backend->ops->cancel(&u->asks[i].op);
+		return;
+	case UPLOAD_ASKING_NAR:
+	case UPLOAD_SENDING_INFO:
+		u->cache->backend->ops->cancel(&u->op);
+		return;
+	case UPLOAD_SENDING:
+		if (u->op_is_running)
+			u->cache->backend->ops->cancel(&u->op);
+		else
+			upload_fault(u, &canceled);
+		return;
+	case UPLOAD_AWAITING_TWIN:
+		upload_fault(u, &canceled);
+		return;
+	case UPLOAD_RECORDING:
+		if (u->awaits_retry)
+			upload_retry(u);
+		return;
+	case UPLOAD_PREPARING:  /* its post, or cache_prepare's end, finds closing */
+	case UPLOAD_PUBLISHING: /* the queue answers soon */
+	case UPLOAD_CHECKING_STORE:
+	case UPLOAD_ENDED:
+		return;
+	}
+}

@@ -1,0 +1,162 @@
+/* One path to one cache.
+ *
+ *   PREPARING -> ASKING --not there--> ASKING_NAR -> SENDING -> PUBLISHING --yes--> SENDING_INFO -+
+ *       |           |                      |          |  ^         |                              |
+ *       |           |                      |          v  |         +--later--> ENDED              |
+ *       |           |                      |      AWAITING_TWIN                                   |
+ *       |           +--found---------------|----------|----------------------> RECORDING <--------+
+ *       +-----------------------(NAR sent before)---> PUBLISHING                   |
+ *                                                                                ENDED
+ *   a fault in any of them -> [CHECKING_STORE ->] RECORDING
+ *
+ * Every state but ENDED waits for something that calls back. The narinfo goes last, and only when the
+ * queue says that all it refers to is there (I2).
+ * Thread: loop. */
+#ifndef DAEMON_UPLOAD_TRANSFER_H
+#define DAEMON_UPLOAD_TRANSFER_H
+
+#include "common/buf.h"
+#include "daemon/backend/backend.h"
+#include "daemon/loop/timer.h"
+#include "daemon/queue/queue.h"
+#include "daemon/upload/nar_share.h"
+#include "daemon/upload/upload.h"
+
+enum upload_state {
+	UPLOAD_PREPARING,
+	UPLOAD_ASKING,
+	UPLOAD_ASKING_NAR,
+	UPLOAD_AWAITING_TWIN, /* another upload of this cache is sending the same NAR */
+	UPLOAD_SENDING,
+	UPLOAD_PUBLISHING,
+	UPLOAD_SENDING_INFO,
+	UPLOAD_CHECKING_STORE,
+	UPLOAD_RECORDING,
+	UPLOAD_ENDED,
+};
+
+struct upload;
+struct upload_cache;
+
+struct upload_ask { /* one question: is the narinfo there? */
+	struct upload *upload;
+	struct backend_op op;
+	size_t endpoint;
+	bool is_running;
+};
+
+struct upload {
+	struct upload_cache *cache;
+	struct upload *next; /* upload_cache::uploads */
+	struct queue_job job;
+	enum upload_state state;
+	bool closing;
+	struct error fault; /* why it is recorded as deferred or failed */
+	int64_t started_unix_s;
+
+	/* ASKING: the cache itself, then its upstreams */
+	struct upload_ask *asks;
+	size_t n_asks, n_asking;
+
+	/* ASKING_NAR, SENDING, SENDING_INFO */
+	struct backend_op op;
+	bool op_is_running;
+	struct backend_object object;
+	char nar_key[96];
+	struct nar_user nar;
+	struct buf narinfo;
+	uint64_t sent_bytes;
+
+	/* CHECKING_STORE */
+	struct store_info_query query;
+	const char *query_path;
+	struct path_info stored;
+	bool changed; /* what was read differs from what Nix registered, or is gone */
+
+	/* PUBLISHING, RECORDING */
+	union {
+		struct queue_op op;
+		struct queue_publish publish;
+		struct queue_finish finish;
+		struct queue_defer defer;
+		struct queue_fail fail;
+		struct queue_release release;
+		struct queue_refresh refresh;
+	} q;
+	struct loop_post post;
+	bool awaits_retry; /* the queue could not write; the uploader posts it again */
+};
+
+/* What the uploads of one cache share. */
+enum prepare_state { CACHE_UNPREPARED, CACHE_PREPARING, CACHE_PREPARED };
+struct upload_cache {
+	struct uploader *uploader;
+	size_t number;
+	const struct cache_config *config;
+	uint64_t upstreams;      /* bits of endpoint numbers */
+	struct backend *backend; /* NULL until it could be opened */
+	struct signing_key **keys;
+	size_t n_keys;
+	enum prepare_state prepared;
+	struct backend_op prepare_op;
+	bool reads_only;
+	struct error message; /* kind OPERATOR: a person must mend something */
+
+	struct upload *uploads;
+	size_t n_uploads;
+
+	struct queue_claim claim;
+	bool is_claiming, claim_again;
+	struct timer due;
+
+	uint64_t sent_total_bytes, sampled_bytes, rate_bytes;
+};
+
+struct uploader {
+	struct loop *loop;
+	struct queue *queue;
+	struct store *store;
+	const struct config *config;
+	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
+	void *ctx;
+
+	struct http *http;
+	struct body_pool *pool;
+	struct packer *packer;
+	struct nar_table nars;
+	struct upload_cache *caches;
+	size_t n_caches;
+	struct backend **upstreams; /* by upstream number; NULL: could not be opened, or not tried yet */
+
+	struct timer retry;  /* queue operations that could not be written */
+	struct timer sample; /* rates; set only while something is in flight */
+	uint64_t random_state;
+	bool closing;
+	size_t n_handles; /* timers not closed yet */
+	lane_closed_fn closed;
+	void *closed_ctx;
+	struct loop_post close_post;
+};
+
+/* Takes JOB over (it is zeroed) and begins. Returns -1 when out of memory; the claim is then still held. */
+int upload_begin(struct upload_cache *cache, struct queue_job *job) MUST_CHECK;
+/* Cancels what runs; its claim goes back. */
+void upload_cancel(struct upload *u);
+/* Posts the queue operation that could not be written again. */
+void upload_retry(struct upload *u);
+/* The cache's nix-cache-info is there, or ERR says why not: goes on with those that wait for it. */
+void upload_prepared(struct upload *u, const struct error *err);
+const char *upload_step_name(const struct upload *u);
+uint64_t upload_done_bytes(const struct upload *u);
+
+/* ---- uploader.c, for transfer.c ------------------------------------------------------------------- */
+
+/* Makes sure that the cache is prepared; upload_prepared follows for every upload that waits. */
+void cache_prepare(struct upload_cache *cache);
+struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint); /* or NULL */
+/* U is over: takes it off its cache, frees it, and fills its place. */
+void cache_upload_ended(struct upload *u);
+void uploader_retry_soon(struct uploader *uploader);
+uint64_t uploader_random(struct uploader *uploader);
+
+#endif

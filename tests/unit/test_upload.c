@@ -1,0 +1,481 @@
+/* upload: 20,000 generated paths through a backend that keeps its objects in memory, 32 at a time, claimed
+ * in a random order. The real queue, packer and loop; the backend here stands in the place of
+ * backend/backend.c. The loop returns when nothing is in flight and no timer is set: whatever is then not
+ * done would have stopped for good (I10). */
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "daemon/format/nar.h"
+#include "daemon/upload/upload.h"
+#include "tests/unit/test.h"
+
+#define N_MANY      20000
+#define N_FEW       300
+#define MAX_REFS    4
+#define UPLOAD_JOBS 32
+#define OPS_AT_ONCE (2 * UPLOAD_JOBS)
+
+/* ---- generated paths -------------------------------------------------------------------------------- */
+
+struct generated {
+	struct path_info info;
+	unsigned refs[MAX_REFS];
+	unsigned n_refs;
+	bool is_published;
+};
+
+static struct {
+	char dir[64];
+	struct loop loop;
+	struct queue *queue;
+	struct store *store;
+	struct uploader *uploader;
+	struct config config;
+	struct cache_config cache;
+	struct generated *paths;
+	unsigned n_paths;
+	uint64_t random;
+	unsigned fail_one_in; /* 0: never */
+	unsigned n_failed;
+	unsigned n_running, max_running, n_nars_put;
+	size_t n_released;
+	bool is_filled; /* before, nothing is claimed: so that all orders are possible */
+} t;
+
+static uint64_t next_random(void)
+{
+	t.random = t.random * 6364136223846793005u + 1442695040888963407u;
+	return t.random >> 33;
+}
+
+static void hash_nar(const char *path, struct path_info *info)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	struct nar *nar = NULL;
+	struct error err;
+	char data[4096];
+	ssize_t n;
+
+	EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+	assert_int_equal(nar_open(&nar, path, &err), 0);
+	while ((n = nar_read(nar, data, sizeof(data), &err)) > 0) {
+		EVP_DigestUpdate(ctx, data, (size_t)n);
+		info->nar_size += (uint64_t)n;
+	}
+	assert_int_equal(n, 0);
+	EVP_DigestFinal_ex(ctx, info->nar_hash, NULL);
+	nar_close(nar);
+	EVP_MD_CTX_free(ctx);
+}
+
+/* Path I refers to itself (every third) and to some with lower numbers. One in ten has the contents of
+ * another, so that NARs are equal. */
+static void generate(unsigned i)
+{
+	struct generated *g = &t.paths[i];
+	char name[64], real[256];
+	int fd;
+
+	snprintf(name, sizeof(name), "/nix/store/%032u-n", i);
+	snprintf(real, sizeof(real), "%s%s", t.dir, name);
+	fd = open(real, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	dprintf(fd, "%u\n", i % 10 == 9 ? i - 1 : i);
+	close(fd);
+	hash_nar(real, &g->info);
+	g->info.path = strdup(name);
+	g->info.references = calloc(MAX_REFS + 1, sizeof(char *));
+	if (i % 3 == 0)
+		g->info.references[g->info.n_references++] = strdup(name);
+	g->n_refs = i == 0 ? 0 : (unsigned)(next_random() % (MAX_REFS + 1));
+	for (unsigned k = 0; k < g->n_refs; k++) {
+		g->refs[k] = next_random() % 2 ? i - 1 : (unsigned)(next_random() % i);
+		snprintf(name, sizeof(name), "/nix/store/%032u-n", g->refs[k]);
+		g->info.references[g->info.n_references++] = strdup(name);
+	}
+	path_info_normalize(&g->info);
+}
+
+/* ---- the backend ------------------------------------------------------------------------------------- */
+
+struct call {
+	struct backend_op *op;
+	struct loop_post post;
+	unsigned turns;
+	bool is_used;
+	struct body *body;
+	struct body_watch watch;
+	uint8_t nar_hash[SHA256_BYTES];
+	struct generated *publishes;
+	bool is_found;
+};
+
+static struct call calls[OPS_AT_ONCE + 8];
+static struct backend the_backend;
+
+static struct generated *generated_of(const char *path)
+{
+	return &t.paths[strtoul(path + strlen("/nix/store/"), NULL, 10)];
+}
+
+static void finish_call(struct call *call)
+{
+	struct backend_op *op = call->op;
+
+	if (call->body != NULL)
+		body_unwatch(&call->watch);
+	op->err = (struct error){ 0 };
+	op->found = call->is_found;
+	if (t.fail_one_in > 0 && next_random() % t.fail_one_in == 0) {
+		error_set(&op->err, ERROR_TRANSIENT, "the test says no");
+		t.n_failed++;
+	} else if (call->publishes != NULL) {
+		call->publishes->is_published = true;
+	}
+	*call = (struct call){ 0 };
+	t.n_running--;
+	op->done(op);
+}
+
+static void on_turn(struct loop_post *post)
+{
+	struct call *call = CONTAINER_OF(post, struct call, post);
+
+	if (call->body != NULL && body_state(call->body) == BODY_GROWING) {
+		loop_post(&t.loop, post, on_turn);
+	} else if (call->turns > 0) {
+		call->turns--;
+		loop_post(&t.loop, post, on_turn);
+	} else {
+		finish_call(call);
+	}
+}
+
+static struct call *begin_call(struct backend_op *op)
+{
+	struct call *call = calls;
+
+	while (call->is_used)
+		call++;
+	assert_true(call < calls + N_ELEMENTS(calls));
+	*call = (struct call){ .op = op, .is_used = true, .turns = (unsigned)(next_random() % 8) };
+	if (++t.n_running > t.max_running)
+		t.max_running = t.n_running;
+	op->backend = &the_backend;
+	loop_post(&t.loop, &call->post, on_turn);
+	return call;
+}
+
+static void fake_prepare(struct backend *backend, struct backend_op *op)
+{
+	(void)backend;
+	begin_call(op);
+}
+
+static void fake_find_info(struct backend *backend, struct backend_op *op, const char *path)
+{
+	(void)backend;
+	begin_call(op)->is_found = generated_of(path)->is_published;
+}
+
+static void fake_find_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object)
+{
+	(void)backend;
+	(void)object;
+	begin_call(op);
+}
+
+static void on_body(struct body_watch *watch)
+{
+	(void)watch;
+}
+
+static void fake_put_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                         struct body *body)
+{
+	struct call *call;
+	(void)backend;
+
+	/* I5: equal NARs are never sent side by side. */
+	for (size_t i = 0; i < N_ELEMENTS(calls); i++)
+		if (calls[i].is_used && calls[i].body != NULL)
+			assert_memory_not_equal(calls[i].nar_hash, object->info->nar_hash, SHA256_BYTES);
+	call = begin_call(op);
+	call->body = body;
+	memcpy(call->nar_hash, object->info->nar_hash, SHA256_BYTES);
+	body_watch(body, &call->watch, on_body);
+	t.n_nars_put++;
+}
+
+static void fake_put_info(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                          const char *text, size_t len)
+{
+	struct generated *g = generated_of(object->info->path);
+	(void)backend;
+
+	/* I2: all that it refers to is there. */
+	for (unsigned k = 0; k < g->n_refs; k++)
+		assert_true(t.paths[g->refs[k]].is_published);
+	assert_non_null(memmem(text, len, g->info.path, strlen(g->info.path)));
+	begin_call(op)->publishes = g;
+}
+
+static void fake_cancel(struct backend_op *op)
+{
+	(void)op;
+	fail_msg("nothing is cancelled in these tests");
+}
+
+static void fake_close(struct backend *backend)
+{
+	(void)backend;
+}
+
+static const struct backend_ops fake_ops = {
+	.kind = PUBLISH_SEPARATE,
+	.prepare_start = fake_prepare,
+	.find_info_start = fake_find_info,
+	.find_nar_start = fake_find_nar,
+	.put_nar_start = fake_put_nar,
+	.put_info_start = fake_put_info,
+	.cancel = fake_cancel,
+	.close = fake_close,
+};
+
+int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
+                 const char *dir, struct error *err)
+{
+	(void)http;
+	(void)cache;
+	(void)dir;
+	(void)err;
+	the_backend = (struct backend){ .ops = &fake_ops, .loop = loop };
+	*ret = &the_backend;
+	return 0;
+}
+
+int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,
+                          const struct upstream_config *upstream, const struct net_config *net,
+                          struct error *err)
+{
+	(void)ret;
+	(void)loop;
+	(void)http;
+	(void)upstream;
+	(void)net;
+	return error_set(err, ERROR_OPERATOR, "no upstreams here");
+}
+
+void backend_close(struct backend *backend)
+{
+	if (backend != NULL)
+		backend->ops->close(backend);
+}
+
+/* ---- the rig ----------------------------------------------------------------------------------------- */
+
+static void on_fatal(void *ctx, const struct error *err)
+{
+	(void)ctx;
+	fail_msg("%s", err->text);
+}
+
+static void on_change(void *ctx, uint64_t caches, bool roots)
+{
+	(void)ctx;
+	(void)roots;
+	if (t.is_filled)
+		uploader_poke(t.uploader, caches);
+}
+
+static void on_released(void *ctx, char *const *paths, size_t n_paths)
+{
+	(void)ctx;
+	(void)paths;
+	t.n_released += n_paths;
+}
+
+static void make(const char *below)
+{
+	char path[256];
+	struct error err;
+
+	snprintf(path, sizeof(path), "%s/%s", t.dir, below);
+	assert_int_equal(make_dir(path, 0755, true, &err), 0);
+}
+
+static void open_rig(unsigned n_paths, unsigned fail_one_in)
+{
+	static char queue_path[128], state_dir[128], root_uri[128];
+	static const struct queue_endpoint endpoint = {
+		.name = "main", .kind = "file", .identity = "test", .presence_ttl_s = 86400
+	};
+	struct queue_config queue_config = { .path = queue_path,
+		                             .endpoints = &endpoint,
+		                             .n_endpoints = 1,
+		                             .on_fatal = on_fatal,
+		                             .on_change = on_change,
+		                             .on_released = on_released };
+	struct uploader_config config;
+	struct error err;
+
+	memset(&t, 0, sizeof(t));
+	t.random = 4711;
+	t.fail_one_in = fail_one_in;
+	snprintf(t.dir, sizeof(t.dir), "/tmp/nncache-test-XXXXXX");
+	assert_non_null(mkdtemp(t.dir));
+	make("nix/store");
+	make("state");
+	snprintf(queue_path, sizeof(queue_path), "%s/state/queue.db", t.dir);
+	snprintf(root_uri, sizeof(root_uri), "local?root=%s", t.dir);
+	assert_int_equal(loop_init(&t.loop, &err), 0);
+	assert_int_equal(queue_open(&t.queue, &t.loop, &queue_config, &err), 0);
+	assert_int_equal(store_open(&t.store, &t.loop, root_uri, &err), 0);
+	t.cache = (struct cache_config){ .name = (char *)(uintptr_t) "main",
+		                         .sign = SIGN_NO,
+		                         .compression = COMPRESS_ZSTD,
+		                         .compression_level = 1,
+		                         .upload_jobs = UPLOAD_JOBS };
+	snprintf(state_dir, sizeof(state_dir), "%s/state", t.dir);
+	t.config = (struct config){ .state_dir = state_dir,
+		                    .memory_bytes = MIB(64),
+		                    .tmp_space_bytes = GIB(1),
+		                    .give_up_after = 1000,
+		                    .caches = &t.cache,
+		                    .n_caches = 1 };
+	config = (struct uploader_config){ .loop = &t.loop,
+		                           .queue = t.queue,
+		                           .store = t.store,
+		                           .config = &t.config,
+		                           .on_released = on_released };
+	assert_int_equal(uploader_open(&t.uploader, &config, &err), 0);
+	t.n_paths = n_paths;
+	t.paths = calloc(n_paths, sizeof(t.paths[0]));
+	for (unsigned i = 0; i < n_paths; i++)
+		generate(i);
+}
+
+static void on_uploader_closed(void *ctx)
+{
+	(void)ctx;
+	store_close(t.store, NULL, NULL);
+	queue_close(t.queue, NULL, NULL);
+}
+
+static void close_rig(void)
+{
+	char command[128];
+
+	uploader_close(t.uploader, on_uploader_closed, NULL);
+	loop_run(&t.loop);
+	loop_fini(&t.loop);
+	for (unsigned i = 0; i < t.n_paths; i++)
+		path_info_fini(&t.paths[i].info);
+	free(t.paths);
+	snprintf(command, sizeof(command), "rm -rf %s", t.dir);
+	assert_int_equal(system(command), 0);
+}
+
+/* ---- filling the queue -------------------------------------------------------------------------------- */
+
+static void on_op(struct queue_op *op)
+{
+	assert_int_equal(op->err.kind, ERROR_NONE);
+}
+
+/* The jobs of all paths, under one root that is the last path. Ranks are random: a claim may come in
+ * any order. */
+static void fill_queue(void)
+{
+	struct queue_add_path root = { .path = t.paths[t.n_paths - 1].info.path, .rank = 1 };
+	struct queue_add add = {
+		.op.verb = QUEUE_ADD, .now_unix_s = clock_unix_s(), .paths = &root, .n_paths = 1
+	};
+	struct queue_claim_roots claim = { .op.verb = QUEUE_CLAIM_ROOTS,
+		                           .now_unix_s = add.now_unix_s,
+		                           .n_max = 1 };
+	struct queue_end_root end = { .op.verb = QUEUE_END_ROOT,
+		                      .now_unix_s = add.now_unix_s,
+		                      .state = ROOT_QUEUED };
+
+	queue_start(t.queue, &add.op, on_op);
+	queue_start(t.queue, &claim.op, on_op);
+	loop_run(&t.loop);
+	assert_int_equal(claim.n_roots, 1);
+	for (unsigned i = 0; i < t.n_paths; i += QUEUE_PAGE_MAX) {
+		struct queue_node nodes[QUEUE_PAGE_MAX] = { 0 };
+		struct queue_page page = { .op.verb = QUEUE_PAGE,
+			                   .now_unix_s = add.now_unix_s,
+			                   .root_id = claim.roots[0].id,
+			                   .nodes = nodes };
+
+		for (; page.n_nodes < QUEUE_PAGE_MAX && i + page.n_nodes < t.n_paths; page.n_nodes++)
+			nodes[page.n_nodes] = (struct queue_node){
+				.info = &t.paths[i + page.n_nodes].info,
+				.rank = (int64_t)(next_random() % 1000000),
+				.caches = 1,
+				.is_root = i + page.n_nodes == t.n_paths - 1,
+			};
+		queue_start(t.queue, &page.op, on_op);
+		loop_run(&t.loop);
+	}
+	end.root_id = claim.roots[0].id;
+	queue_start(t.queue, &end.op, on_op);
+	loop_run(&t.loop);
+	queue_op_fini(&claim.op);
+	queue_op_fini(&end.op);
+	t.is_filled = true;
+}
+
+static void assert_all_done(void)
+{
+	for (unsigned i = 0; i < t.n_paths; i++)
+		if (!t.paths[i].is_published)
+			fail_msg("path %u was never published", i);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_DONE], t.n_paths);
+	assert_int_equal(queue_root_count(t.queue, ROOT_DONE), 1);
+	assert_int_equal(t.n_released, 1);
+}
+
+static void twenty_thousand_paths_in_any_order_are_published_without_stopping(void **state)
+{
+	(void)state;
+	open_rig(N_MANY, 0);
+	fill_queue();
+	uploader_poke(t.uploader, 1);
+	loop_run(&t.loop);
+	assert_all_done();
+	/* Several were under way at a time, and never more than there are places. */
+	assert_in_range(t.max_running, 2, UPLOAD_JOBS);
+	close_rig();
+}
+
+static void a_cache_that_fails_now_and_then_gets_everything_in_the_end(void **state)
+{
+	(void)state;
+	open_rig(N_FEW, 20);
+	fill_queue();
+	uploader_poke(t.uploader, 1);
+	loop_run(&t.loop);
+	assert_true(t.n_failed > 0);
+	assert_all_done();
+	close_rig();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(twenty_thousand_paths_in_any_order_are_published_without_stopping),
+		cmocka_unit_test(a_cache_that_fails_now_and_then_gets_everything_in_the_end),
+	};
+	log_init(LOG_LEVEL_ERROR, false);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
