@@ -1,0 +1,204 @@
+/* A hand-over: the queue's row and the daemon's roots are made side by side, and done() waits for both.
+ * A push comes the other way round, since nobody protects its paths: first a temporary root, then the
+ * question whether each is valid, then the roots, then the row. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/store_path.h"
+#include "daemon/intake/parts.h"
+
+static void handover_end(struct intake_handover *h)
+{
+	struct intake *intake = h->intake;
+	struct intake_handover **at = &intake->handovers;
+
+	while (*at != h)
+		at = &(*at)->next;
+	*at = h->next;
+	h->request_id = h->add.request_id;
+	h->n_new = h->add.n_new;
+	free(h->add_paths);
+	free(h->is_valid);
+	h->add_paths = NULL;
+	h->is_valid = NULL;
+	h->done(h);
+	intake_maybe_closed(intake);
+}
+
+static void on_added(struct queue_op *op)
+{
+	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, add.op);
+
+	if (op->err.kind != ERROR_NONE)
+		h->err = op->err;
+	queue_op_fini(op);
+	if (--h->n_waits == 0)
+		handover_end(h);
+}
+
+static void add(struct intake_handover *h)
+{
+	h->n_waits++;
+	h->add.op.verb = QUEUE_ADD;
+	queue_start(h->intake->queue, &h->add.op, on_added);
+}
+
+/* That a root could not be made does not keep a path out: it is queued, and status says that it is not
+ * protected. */
+static void on_rooted(struct roots_add *roots_add)
+{
+	struct intake_handover *h = CONTAINER_OF(roots_add, struct intake_handover, roots_add);
+
+	for (size_t i = 0; h->push && roots_add->err.kind == ERROR_NONE && i < roots_add->n_paths; i++)
+		if (!h->is_valid[i]) {
+			error_set(&h->err, ERROR_PERMANENT, "%s is not valid in the store",
+			          roots_add->paths[i]);
+			break;
+		}
+	if (h->push && h->err.kind == ERROR_NONE)
+		add(h);
+	if (--h->n_waits == 0)
+		handover_end(h);
+}
+
+static int prepare(struct intake_handover *h, const struct intake *intake)
+{
+	int64_t now = clock_unix_s();
+	bool only_derivation = h->n_paths == 0;
+	size_t n = only_derivation ? 1 : h->n_paths;
+
+	h->add_paths = calloc(n, sizeof(h->add_paths[0]));
+	h->is_valid = h->push ? calloc(n, sizeof(bool)) : NULL;
+	if (h->add_paths == NULL || (h->push && h->is_valid == NULL))
+		return error_set(&h->err, ERROR_TRANSIENT, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		const char *path = only_derivation ? h->derivation : h->paths[i];
+
+		h->add_paths[i] = (struct queue_add_path){
+			.path = path,
+			.rank = policy_rank(intake->policy, path, now),
+			.is_derivation = only_derivation,
+		};
+	}
+	h->add = (struct queue_add){
+		.now_unix_s = now,
+		.uid = h->uid,
+		.tag = h->tag,
+		.derivation = h->derivation,
+		.paths = h->add_paths,
+		.n_paths = n,
+		.caches = h->caches,
+		.force = h->force,
+	};
+	h->roots_add =
+		(struct roots_add){ .paths = h->paths, .n_paths = h->n_paths, .is_valid = h->is_valid };
+	return 0;
+}
+
+static void on_not_begun(struct loop_post *post)
+{
+	handover_end(CONTAINER_OF(post, struct intake_handover, post));
+}
+
+void intake_start(struct intake *intake, struct intake_handover *h, intake_done_fn done)
+{
+	h->intake = intake;
+	h->done = done;
+	h->err = (struct error){ 0 };
+	h->next = intake->handovers;
+	intake->handovers = h;
+	h->n_waits = 0;
+	if (prepare(h, intake) < 0) {
+		loop_post(intake->loop, &h->post, on_not_begun);
+		return;
+	}
+	if (!h->push)
+		add(h);
+	h->n_waits++;
+	roots_add_start(intake->roots, &h->roots_add, on_rooted);
+}
+
+static bool is_on_its_way(const struct intake *intake, const char *path)
+{
+	for (const struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
+		for (size_t i = 0; i < h->roots_add.n_paths; i++)
+			if (strcmp(h->roots_add.paths[i], path) == 0)
+				return true;
+	return false;
+}
+
+void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
+{
+	/* A path that is just being handed over again keeps its root: it is released once more when that
+	 * request is done. */
+	for (size_t i = 0; i < n_paths; i++)
+		if (!is_on_its_way(intake, paths[i]))
+			roots_remove(intake->roots, paths[i]);
+}
+
+void intake_poke(struct intake *intake)
+{
+	resolve_poke(intake);
+}
+
+uint64_t intake_n_bad_spool_files(const struct intake *intake)
+{
+	return intake->spool.n_bad;
+}
+
+int intake_open(struct intake **ret, const struct intake_config *config, struct error *err)
+{
+	struct intake *intake = calloc(1, sizeof(*intake));
+
+	if (intake == NULL)
+		return error_set(err, ERROR_TRANSIENT, "out of memory");
+	intake->loop = config->loop;
+	intake->queue = config->queue;
+	intake->store = config->store;
+	intake->roots = config->roots;
+	intake->config = config->config;
+	intake->policy = config->policy;
+	intake->targets = config->targets;
+	intake->resolves = config->resolves;
+	intake->on_ready = config->on_ready;
+	intake->ctx = config->ctx;
+	memcpy(intake->upstreams, config->upstreams, sizeof(intake->upstreams));
+	*ret = intake;
+	resolve_open(intake);
+	spool_open(intake);
+	sweep_open(intake);
+	return 0;
+}
+
+static void on_close_turn(struct loop_post *post)
+{
+	struct intake *intake = CONTAINER_OF(post, struct intake, close_post);
+	lane_closed_fn closed = intake->closed;
+	void *ctx = intake->closed_ctx;
+
+	info_cache_fini(&intake->resolve.infos);
+	free(intake);
+	if (closed != NULL)
+		closed(ctx);
+}
+
+void intake_maybe_closed(struct intake *intake)
+{
+	if (!intake->closing || intake->n_handles > 0 || intake->handovers != NULL ||
+	    intake->spool.n_running > 0 || sweep_is_busy(&intake->sweep) || resolve_is_busy(&intake->resolve))
+		return;
+	loop_post(intake->loop, &intake->close_post, on_close_turn);
+}
+
+void intake_close(struct intake *intake, lane_closed_fn closed, void *ctx)
+{
+	if (intake == NULL)
+		return;
+	intake->closing = true;
+	intake->closed = closed;
+	intake->closed_ctx = ctx;
+	resolve_close(intake);
+	spool_close(intake);
+	sweep_close(intake);
+}

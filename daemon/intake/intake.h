@@ -1,0 +1,68 @@
+/* How paths come in: hand-overs by socket, spool files, GC roots that nobody explains; and how each
+ * root becomes jobs (resolve). Durable before acknowledged: the row is committed and the daemon's GC
+ * roots exist when done() fires (I1).
+ * Thread: loop. */
+#ifndef DAEMON_INTAKE_INTAKE_H
+#define DAEMON_INTAKE_INTAKE_H
+
+#include "daemon/config/config.h"
+#include "daemon/policy/policy.h"
+#include "daemon/queue/queue.h"
+#include "daemon/store/roots.h"
+#include "daemon/store/store.h"
+
+struct intake;
+
+struct intake_config {
+	struct loop *loop;
+	struct queue *queue;
+	struct store *store;
+	struct roots *roots;
+	const struct config *config; /* borrowed while open */
+	const struct policy *policy;
+	uint64_t targets; /* caches that take jobs */
+	bool resolves;    /* false: with broken settings paths are taken in and left as they are */
+	const uint64_t
+		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
+	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
+	void (*on_ready)(void *ctx);
+	void *ctx;
+};
+
+int intake_open(struct intake **ret, const struct intake_config *config, struct error *err) MUST_CHECK;
+/* Waits for what was begun; spool files not taken in stay. Takes NULL. */
+void intake_close(struct intake *intake, lane_closed_fn closed, void *ctx);
+
+struct intake_handover;
+typedef void (*intake_done_fn)(struct intake_handover *handover);
+struct intake_handover { /* the caller's until done; texts borrowed until then */
+	intake_done_fn done;
+	struct error err; /* PERMANENT: refused, nothing was taken in; TRANSIENT: not now */
+	uint32_t uid;
+	const char *tag, *derivation; /* or NULL */
+	const char *const *paths;     /* valid store path texts */
+	size_t n_paths;               /* 0: the outputs of the derivation */
+	uint64_t caches;              /* bits; 0: all */
+	bool push;                    /* nobody protects the paths: each must be valid */
+	bool force;
+	int64_t request_id; /* out */
+	size_t n_new;       /* out */
+
+	struct intake *intake;
+	struct queue_add add;
+	struct queue_add_path *add_paths;
+	struct roots_add roots_add;
+	bool *is_valid;
+	unsigned n_waits;
+	struct intake_handover *next;
+	struct loop_post post;
+};
+void intake_start(struct intake *intake, struct intake_handover *handover, intake_done_fn done);
+
+/* The queue has roots to resolve. */
+void intake_poke(struct intake *intake);
+/* These store paths are not named by any unfinished root: their GC roots go. */
+void intake_released(struct intake *intake, char *const *paths, size_t n_paths);
+uint64_t intake_n_bad_spool_files(const struct intake *intake);
+
+#endif

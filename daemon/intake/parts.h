@@ -1,0 +1,80 @@
+/* What the files of intake/ share. */
+#ifndef DAEMON_INTAKE_PARTS_H
+#define DAEMON_INTAKE_PARTS_H
+
+#include "daemon/intake/info_cache.h"
+#include "daemon/intake/intake.h"
+#include "daemon/loop/timer.h"
+#include "daemon/loop/watch.h"
+
+struct walk_batch;
+
+struct spool {
+	struct watch watch;
+	struct timer rescan;
+	size_t n_running; /* files being taken in */
+	uint64_t n_bad;
+};
+
+struct sweep {
+	struct timer again;
+	bool is_running;
+	struct roots_list list;
+	struct queue_explain explain;
+	const char **paths;
+	bool *is_wanted;
+	size_t n_running; /* stray roots being enqueued */
+	/* remaking the roots of unfinished requests at start */
+	struct queue_unfinished_roots page;
+	struct roots_add add;
+};
+
+struct resolve {
+	struct queue_claim_roots claim;
+	bool is_claiming, claim_again;
+	struct walk_batch *batch; /* what is being resolved; NULL: nothing */
+	struct timer due;
+	struct info_cache infos;
+};
+
+struct intake {
+	struct loop *loop;
+	struct queue *queue;
+	struct store *store;
+	struct roots *roots;
+	const struct config *config;
+	const struct policy *policy;
+	uint64_t targets;
+	bool resolves;
+	uint64_t upstreams[CONFIG_MAX_ENDPOINTS]; /* of each cache: bits of endpoint numbers */
+	void (*on_ready)(void *ctx);
+	void *ctx;
+
+	struct intake_handover *handovers; /* on their way: their roots must stay */
+	struct spool spool;
+	struct sweep sweep;
+	struct resolve resolve;
+
+	bool closing;
+	size_t n_handles;
+	lane_closed_fn closed;
+	void *closed_ctx;
+	struct loop_post close_post;
+};
+
+/* Something of intake ended while it is closing: closes it once nothing is left. */
+void intake_maybe_closed(struct intake *intake);
+
+void spool_open(struct intake *intake);
+void spool_close(struct intake *intake);
+
+void sweep_open(struct intake *intake);
+void sweep_close(struct intake *intake);
+bool sweep_is_busy(const struct sweep *sweep);
+
+void resolve_open(struct intake *intake);
+void resolve_poke(struct intake *intake);
+void resolve_close(struct intake *intake);
+bool resolve_is_busy(const struct resolve *resolve);
+
+#endif

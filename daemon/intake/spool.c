@@ -1,0 +1,258 @@
+/* The spool: requests that a hook could not hand over. A file is read, committed, then unlinked; what
+ * does not parse, or is not from whom it should be, is set aside as NAME.bad. Inotify says when to look;
+ * a timer looks again, since events can be lost. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/protocol.h"
+#include "common/spool.h"
+#include "common/store_path.h"
+#include "daemon/intake/parts.h"
+
+#define RESCAN_MS      30000
+#define FILES_AT_ONCE  64
+#define FILE_NAME_SIZE 256
+
+struct spool_file {
+	struct intake *intake;
+	char name[FILE_NAME_SIZE];
+	struct request request;
+	struct intake_handover handover;
+};
+
+static void spool_scan(struct intake *intake);
+
+static void file_free(struct spool_file *file)
+{
+	request_fini(&file->request);
+	free(file);
+}
+
+static void set_aside(struct intake *intake, const char *name, const char *why)
+{
+	const char *dir = intake->config->spool_dir;
+	char from[4096], to[4096];
+
+	snprintf(from, sizeof(from), "%s/%s", dir, name);
+	snprintf(to, sizeof(to), "%s/%s.bad", dir, name);
+	log_error("spool file set aside file=%s: %s", to, why);
+	if (rename(from, to) < 0)
+		log_error("spool file cannot be renamed file=%s: %s", from, strerror(errno));
+	intake->spool.n_bad++;
+}
+
+static void file_remove(const struct spool_file *file)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", file->intake->config->spool_dir, file->name);
+	if (unlink(path) < 0)
+		log_error("spool file cannot be removed file=%s: %s", path, strerror(errno));
+}
+
+static void on_taken_in(struct intake_handover *handover)
+{
+	struct spool_file *file = CONTAINER_OF(handover, struct spool_file, handover);
+	struct intake *intake = file->intake;
+	bool again = false;
+
+	if (handover->err.kind == ERROR_NONE) {
+		log_info("spool file taken in file=%s paths=%zu", file->name, handover->n_paths);
+		file_remove(file);
+	} else if (handover->err.kind == ERROR_PERMANENT) {
+		set_aside(intake, file->name, handover->err.text);
+	} else {
+		log_warning("spool file stays file=%s: %s, retrying in %ds", file->name, handover->err.text,
+		            RESCAN_MS / 1000);
+		again = true;
+	}
+	file_free(file);
+	if (--intake->spool.n_running == 0 && !again)
+		spool_scan(intake);
+	intake_maybe_closed(intake);
+}
+
+/* The regular file NAME of an owner that we take requests from, or NULL with the reason. */
+static int file_read(struct intake *intake, const char *name, char **ret, size_t *ret_len, uint32_t *ret_uid,
+                     struct error *err)
+{
+	char path[4096];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", intake->config->spool_dir, name);
+	if (lstat(path, &st) < 0)
+		return error_set(err, ERROR_TRANSIENT, "%s", strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return error_set(err, ERROR_PERMANENT, "not a regular file");
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return error_set(err, ERROR_PERMANENT, "owned by uid %u, neither root nor us", st.st_uid);
+	if (st.st_size > REQUEST_MAX_BYTES)
+		return error_set(err, ERROR_PERMANENT, "larger than a request may be");
+	*ret_uid = st.st_uid;
+	return read_file(path, REQUEST_MAX_BYTES, ret, ret_len, err);
+}
+
+static uint64_t cache_bits(const struct intake *intake, const struct request *request, struct error *err)
+{
+	uint64_t bits = 0;
+
+	for (size_t i = 0; i < request->n_caches; i++) {
+		const struct cache_config *cache = config_find_cache(intake->config, request->caches[i]);
+
+		if (cache == NULL) {
+			error_set(err, ERROR_PERMANENT, "no cache is named \"%s\"", request->caches[i]);
+			return 0;
+		}
+		bits |= UINT64_C(1) << (cache - intake->config->caches);
+	}
+	return bits;
+}
+
+static int check_request(struct spool_file *file, struct error *err)
+{
+	const struct request *request = &file->request;
+	const char *dir = store_dir(file->intake->store);
+
+	if (request->verb != VERB_ENQUEUE && request->verb != VERB_PUSH)
+		return error_set(err, ERROR_PERMANENT, "not an enqueue request");
+	for (size_t i = 0; i < request->n_paths; i++)
+		if (store_path_check(request->paths[i], dir, err) < 0)
+			return -1;
+	if (request->derivation != NULL && store_path_check(request->derivation, dir, err) < 0)
+		return -1;
+	file->handover.caches = cache_bits(file->intake, request, err);
+	return request->n_caches > 0 && file->handover.caches == 0 ? -1 : 0;
+}
+
+static void take_in(struct intake *intake, const char *name)
+{
+	struct spool_file *file = calloc(1, sizeof(*file));
+	struct error err;
+	char *text = NULL;
+	uint32_t uid = 0;
+	size_t len;
+	int rc;
+
+	if (file == NULL)
+		return;
+	file->intake = intake;
+	snprintf(file->name, sizeof(file->name), "%s", name);
+	rc = file_read(intake, name, &text, &len, &uid, &err);
+	if (rc == 0)
+		rc = request_parse(&file->request, text, len, &err);
+	free(text);
+	if (rc == 0)
+		rc = check_request(file, &err);
+	if (rc < 0) {
+		if (err.kind == ERROR_PERMANENT)
+			set_aside(intake, name, err.text);
+		file_free(file);
+		return;
+	}
+	file->handover.uid = uid;
+	file->handover.tag = file->request.tag;
+	file->handover.derivation = file->request.derivation;
+	file->handover.paths = (const char *const *)file->request.paths;
+	file->handover.n_paths = file->request.n_paths;
+	file->handover.force = file->request.force;
+	intake->spool.n_running++;
+	intake_start(intake, &file->handover, on_taken_in);
+}
+
+static int is_request_name(const struct dirent *entry)
+{
+	return spool_name_parse(entry->d_name, NULL);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Takes in the oldest files; the last of them to end looks again. */
+static void spool_scan(struct intake *intake)
+{
+	struct dirent **names = NULL;
+	int n;
+
+	if (intake->closing || intake->spool.n_running > 0)
+		return;
+	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
+	for (int i = 0; i < n; i++) {
+		if (i < FILES_AT_ONCE)
+			take_in(intake, names[i]->d_name);
+		free(names[i]);
+	}
+	free(names);
+}
+
+static void on_changed(struct watch *watch)
+{
+	spool_scan(CONTAINER_OF(watch, struct intake, spool.watch));
+}
+
+static void on_rescan(struct timer *timer)
+{
+	struct intake *intake = CONTAINER_OF(timer, struct intake, spool.rescan);
+
+	spool_scan(intake);
+	timer_set(timer, RESCAN_MS);
+}
+
+static void count_bad(struct intake *intake)
+{
+	DIR *dir = opendir(intake->config->spool_dir);
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		size_t n = strlen(entry->d_name);
+
+		if (n > 8 && strcmp(entry->d_name + n - 8, ".req.bad") == 0)
+			intake->spool.n_bad++;
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+void spool_open(struct intake *intake)
+{
+	struct error err;
+
+	count_bad(intake);
+	timer_init(&intake->spool.rescan, intake->loop, on_rescan);
+	intake->n_handles++;
+	if (watch_open(&intake->spool.watch, intake->loop, intake->config->spool_dir, on_changed, &err) < 0)
+		log_warning("spool is not watched: %s, looking every %ds", err.text, RESCAN_MS / 1000);
+	intake->n_handles++;
+	timer_set(&intake->spool.rescan, 1);
+}
+
+static void on_watch_closed(struct watch *watch)
+{
+	struct intake *intake = CONTAINER_OF(watch, struct intake, spool.watch);
+
+	intake->n_handles--;
+	intake_maybe_closed(intake);
+}
+
+static void on_rescan_closed(struct timer *timer)
+{
+	struct intake *intake = CONTAINER_OF(timer, struct intake, spool.rescan);
+
+	intake->n_handles--;
+	intake_maybe_closed(intake);
+}
+
+void spool_close(struct intake *intake)
+{
+	timer_close(&intake->spool.rescan, on_rescan_closed);
+	watch_close(&intake->spool.watch, on_watch_closed);
+}
