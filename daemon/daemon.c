@@ -1,0 +1,622 @@
+/* Parts, from the bottom: loop, queue, store, roots, policy, uploader, intake, server. The server opens
+ * when intake has made the roots of unfinished requests again, and stays open over a reload, in which
+ * everything below it is closed and made anew from the new settings: all that matters is in the queue.
+ *
+ * Failure modes: a part that cannot be opened at start ends the daemon with a sentence (hooks spool);
+ * at a reload too, since the old settings are gone by then; but a reload only begins when the new
+ * settings load. A queue that cannot be trusted any more ends it at once. */
+#include "daemon/daemon.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "daemon/intake/intake.h"
+#include "daemon/loop/timer.h"
+#include "daemon/loop/work.h"
+#include "daemon/policy/policy.h"
+#include "daemon/queue/queue.h"
+#include "daemon/server/server.h"
+#include "daemon/store/roots.h"
+#include "daemon/store/store.h"
+#include "daemon/upload/upload.h"
+
+/* Workers beside the packers, for file caches. */
+#define EXTRA_WORKERS     4
+#define HOUSEKEEPING_MS   60000
+#define PRUNE_EVERY       60 /* housekeepings */
+#define UNPROTECT_AT_ONCE 64
+#define N_SIGNALS         3
+
+struct daemon {
+	struct loop loop;
+	struct config *config;
+	char *config_error; /* or NULL */
+	const struct config_places *places;
+	struct config *next_config; /* a reload is on its way to it */
+
+	struct queue *queue;
+	struct store *store;
+	struct roots *roots;
+	struct policy *policy;
+	struct uploader *uploader;
+	struct intake *intake;
+	struct server *server;
+	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
+
+	uv_signal_t signals[N_SIGNALS];
+	struct timer housekeeping;
+	unsigned n_housekeepings;
+	struct queue_prune prune;
+	struct queue_unprotect unprotect;
+	bool is_pruning, is_unprotecting;
+	bool stopping;
+	bool is_closing_parts;
+	int status;
+};
+
+static int open_parts(struct daemon *daemon, struct error *err);
+static void close_parts(struct daemon *daemon);
+
+/* ---- what the parts tell each other ------------------------------------------------------------------ */
+
+static void on_fatal(void *ctx, const struct error *err)
+{
+	(void)ctx;
+	log_error("the queue cannot be trusted any more: %s; hooks write to the spool until the daemon runs "
+	          "again",
+	          err->text);
+	_exit(EXIT_FAILURE);
+}
+
+static void on_change(void *ctx, uint64_t caches, bool roots)
+{
+	struct daemon *daemon = ctx;
+
+	if (daemon->uploader != NULL)
+		uploader_poke(daemon->uploader, caches);
+	if (roots && daemon->intake != NULL)
+		intake_poke(daemon->intake);
+	if (daemon->server != NULL)
+		server_notify(daemon->server);
+}
+
+static void on_released(void *ctx, char *const *paths, size_t n_paths)
+{
+	struct daemon *daemon = ctx;
+
+	if (daemon->intake != NULL)
+		intake_released(daemon->intake, paths, n_paths);
+}
+
+struct handover { /* from a session to intake and back */
+	struct intake_handover handover;
+	struct server_enqueue *req;
+};
+
+static void on_taken_in(struct intake_handover *taken)
+{
+	struct handover *h = CONTAINER_OF(taken, struct handover, handover);
+	struct server_enqueue *req = h->req;
+
+	req->err = taken->err;
+	req->request_id = taken->request_id;
+	req->n_new = taken->n_new;
+	free(h);
+	req->done(req);
+}
+
+/* No memory: the answer comes in the next turn all the same. */
+static void on_refused(struct loop_post *post)
+{
+	struct server_enqueue *req = CONTAINER_OF(post, struct server_enqueue, post);
+
+	req->done(req);
+}
+
+static void on_enqueue(void *ctx, struct server_enqueue *req, server_enqueued_fn done)
+{
+	struct daemon *daemon = ctx;
+	struct handover *h =
+		daemon->intake != NULL && !daemon->is_closing_parts ? calloc(1, sizeof(*h)) : NULL;
+
+	req->done = done;
+	if (h == NULL) {
+		error_set(&req->err, ERROR_TRANSIENT, "nncached cannot take it in just now");
+		loop_post(&daemon->loop, &req->post, on_refused);
+		return;
+	}
+	h->req = req;
+	h->handover.uid = req->uid;
+	h->handover.tag = req->tag;
+	h->handover.derivation = req->derivation;
+	h->handover.paths = req->paths;
+	h->handover.n_paths = req->n_paths;
+	h->handover.caches = req->caches;
+	h->handover.push = req->push;
+	h->handover.force = req->force;
+	intake_start(daemon->intake, &h->handover, on_taken_in);
+}
+
+static void show_parts(struct daemon *daemon)
+{
+	struct server_parts parts = {
+		.queue = daemon->queue,
+		.uploader = daemon->uploader,
+		.store_dir = store_dir(daemon->store),
+		.config_error = daemon->config_error,
+		.roots_message = roots_message(daemon->roots),
+		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
+	};
+
+	server_set_parts(daemon->server, &parts);
+}
+
+static void daemon_fail(struct daemon *daemon, const struct error *err)
+{
+	log_error("%s", err->text);
+	daemon->status = EXIT_FAILURE;
+	daemon->stopping = true;
+	close_parts(daemon);
+}
+
+static void on_ready(void *ctx)
+{
+	struct daemon *daemon = ctx;
+	struct server_config config = {
+		.loop = &daemon->loop,
+		.config = daemon->config,
+		.listen_fd = -1,
+		.enqueue = on_enqueue,
+		.on_released = on_released,
+		.ctx = daemon,
+	};
+	struct error err;
+
+	if (daemon->server == NULL && server_open(&daemon->server, &config, &err) < 0) {
+		daemon_fail(daemon, &err);
+		return;
+	}
+	server_reconfigure(daemon->server, daemon->config);
+	show_parts(daemon);
+	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
+	         daemon->config->socket);
+}
+
+/* ---- housekeeping ------------------------------------------------------------------------------------ */
+
+static void on_pruned(struct queue_op *op)
+{
+	struct daemon *daemon = CONTAINER_OF(op, struct daemon, prune.op);
+	bool more = op->err.kind == ERROR_NONE && daemon->prune.more && !daemon->is_closing_parts;
+
+	queue_op_fini(op);
+	daemon->is_pruning = more;
+	if (more)
+		queue_start(daemon->queue, &daemon->prune.op, on_pruned);
+}
+
+static void prune(struct daemon *daemon)
+{
+	if (daemon->is_pruning)
+		return;
+	daemon->is_pruning = true;
+	daemon->prune = (struct queue_prune){
+		.op.verb = QUEUE_PRUNE,
+		.before_unix_s = clock_unix_s() - (int64_t)daemon->config->history_s,
+	};
+	queue_start(daemon->queue, &daemon->prune.op, on_pruned);
+}
+
+static void on_unprotected(struct queue_op *op)
+{
+	struct daemon *daemon = CONTAINER_OF(op, struct daemon, unprotect.op);
+
+	if (daemon->unprotect.n_released > 0) {
+		log_warning("roots given up paths=%zu: %s, the paths stay queued",
+		            daemon->unprotect.n_released,
+		            daemon->unprotect.older_than_unix_s != 0
+		                    ? "older than roots-max-age"
+		                    : "the store's file system is below roots-min-free");
+		on_released(daemon, daemon->unprotect.released, daemon->unprotect.n_released);
+	}
+	queue_op_fini(op);
+	daemon->is_unprotecting = false;
+}
+
+static bool store_is_full(const struct daemon *daemon)
+{
+	struct statvfs vfs;
+
+	return statvfs(store_real_dir(daemon->store), &vfs) == 0 && vfs.f_blocks > 0 &&
+	       vfs.f_bavail * 100 / vfs.f_blocks < daemon->config->roots_min_free_percent;
+}
+
+static void bound_roots(struct daemon *daemon)
+{
+	int64_t now = clock_unix_s();
+
+	if (daemon->is_unprotecting)
+		return;
+	daemon->is_unprotecting = true;
+	daemon->unprotect = (struct queue_unprotect){
+		.op.verb = QUEUE_UNPROTECT,
+		.now_unix_s = now,
+		.older_than_unix_s =
+			store_is_full(daemon) ? 0 : now - (int64_t)daemon->config->roots_max_age_s,
+		.n_max = UNPROTECT_AT_ONCE,
+	};
+	queue_start(daemon->queue, &daemon->unprotect.op, on_unprotected);
+}
+
+static void on_housekeeping(struct timer *timer)
+{
+	struct daemon *daemon = CONTAINER_OF(timer, struct daemon, housekeeping);
+
+	if (daemon->server != NULL && !daemon->is_closing_parts) {
+		bound_roots(daemon);
+		if (daemon->n_housekeepings++ % PRUNE_EVERY == 0)
+			prune(daemon);
+		show_parts(daemon);
+	}
+	timer_set(timer, HOUSEKEEPING_MS);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------- */
+
+static const char *kind_name(enum cache_kind kind)
+{
+	switch (kind) {
+	case CACHE_FILE:
+		return "file";
+	case CACHE_HTTP:
+		return "http";
+	case CACHE_S3:
+		return "s3";
+	case CACHE_CACHIX:
+		return "cachix";
+	case CACHE_ATTIC:
+		return "attic";
+	}
+	return "unknown";
+}
+
+static size_t fill_endpoints(struct daemon *daemon, struct queue_endpoint *endpoints)
+{
+	const struct config *config = daemon->config;
+	size_t n = 0;
+
+	memset(daemon->upstreams, 0, sizeof(daemon->upstreams));
+	for (size_t i = 0; i < config->n_caches; i++) {
+		const struct cache_config *cache = &config->caches[i];
+
+		for (size_t k = 0; k < config->n_upstreams; k++)
+			for (size_t m = 0; m < cache->upstreams.n; m++)
+				if (strcmp(cache->upstreams.items[m], config->upstreams[k].name) == 0)
+					daemon->upstreams[i] |= UINT64_C(1) << (config->n_caches + k);
+		endpoints[n++] = (struct queue_endpoint){
+			.name = cache->name,
+			.kind = kind_name(cache->kind),
+			.identity = cache->identity,
+			.presence_ttl_s = cache->presence_ttl_s,
+			.upstreams = daemon->upstreams[i],
+		};
+	}
+	for (size_t i = 0; i < config->n_upstreams; i++)
+		endpoints[n++] = (struct queue_endpoint){
+			.name = config->upstreams[i].name,
+			.kind = "upstream",
+			.identity = config->upstreams[i].url,
+			.is_upstream = true,
+			.presence_ttl_s = config->upstreams[i].keeps_forever ? 0 : 24 * 3600,
+		};
+	return n;
+}
+
+static int open_queue(struct daemon *daemon, struct error *err)
+{
+	struct queue_endpoint endpoints[CONFIG_MAX_ENDPOINTS];
+	char path[4096];
+	struct queue_config config = {
+		.path = path,
+		.endpoints = endpoints,
+		.n_endpoints = fill_endpoints(daemon, endpoints),
+		.on_fatal = on_fatal,
+		.on_change = on_change,
+		.on_released = on_released,
+		.ctx = daemon,
+	};
+
+	snprintf(path, sizeof(path), "%s/queue.db", daemon->config->state_dir);
+	return queue_open(&daemon->queue, &daemon->loop, &config, err);
+}
+
+static int make_dirs(const struct config *config, struct error *err)
+{
+	if (make_dir(config->state_dir, 0700, true, err) < 0 ||
+	    make_dir(config->spool_dir, 0700, true, err) < 0)
+		return -1;
+	return 0;
+}
+
+static int open_roots(struct daemon *daemon, struct error *err)
+{
+	char fallback[4096];
+
+	snprintf(fallback, sizeof(fallback), "%s/roots", daemon->config->state_dir);
+	if (roots_open(&daemon->roots, daemon->store, daemon->config->gcroots_dir, fallback, err) < 0)
+		return -1;
+	if (roots_message(daemon->roots) != NULL)
+		log_warning("paths are not protected from garbage collection: %s",
+		            roots_message(daemon->roots));
+	return 0;
+}
+
+static int open_uploader(struct daemon *daemon, struct error *err)
+{
+	struct uploader_config config = {
+		.loop = &daemon->loop,
+		.queue = daemon->queue,
+		.store = daemon->store,
+		.config = daemon->config,
+		.on_released = on_released,
+		.ctx = daemon,
+	};
+
+	if (daemon->config_error != NULL)
+		return 0; /* takes in, uploads nothing */
+	return uploader_open(&daemon->uploader, &config, err);
+}
+
+static int open_intake(struct daemon *daemon, struct error *err)
+{
+	struct intake_config config = {
+		.loop = &daemon->loop,
+		.queue = daemon->queue,
+		.store = daemon->store,
+		.roots = daemon->roots,
+		.config = daemon->config,
+		.policy = daemon->policy,
+		.targets = daemon->uploader != NULL ? uploader_targets(daemon->uploader) : 0,
+		.resolves = daemon->uploader != NULL,
+		.upstreams = daemon->upstreams,
+		.on_ready = on_ready,
+		.ctx = daemon,
+	};
+
+	return intake_open(&daemon->intake, &config, err);
+}
+
+static int open_parts(struct daemon *daemon, struct error *err)
+{
+	daemon->is_closing_parts = false;
+	if (make_dirs(daemon->config, err) < 0 || open_queue(daemon, err) < 0 ||
+	    store_open(&daemon->store, &daemon->loop, daemon->config->store, err) < 0 ||
+	    open_roots(daemon, err) < 0 || policy_new(&daemon->policy, daemon->config, err) < 0 ||
+	    open_uploader(daemon, err) < 0 || open_intake(daemon, err) < 0)
+		return -1;
+	if (daemon->uploader != NULL)
+		uploader_poke(daemon->uploader, ~UINT64_C(0));
+	return 0;
+}
+
+/* ---- closing: each part's end begins the next one's --------------------------------------------------- */
+
+static void on_housekeeping_closed(struct timer *timer)
+{
+	(void)timer;
+}
+
+static void finish(struct daemon *daemon)
+{
+	timer_close(&daemon->housekeeping, on_housekeeping_closed);
+	for (size_t i = 0; i < N_SIGNALS; i++)
+		uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+}
+
+static void parts_closed(struct daemon *daemon)
+{
+	struct error err;
+
+	daemon->is_closing_parts = false;
+	if (daemon->stopping) {
+		finish(daemon);
+		return;
+	}
+	config_free(daemon->config);
+	daemon->config = daemon->next_config;
+	daemon->next_config = NULL;
+	if (open_parts(daemon, &err) < 0)
+		daemon_fail(daemon, &err);
+}
+
+static void on_queue_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->queue = NULL;
+	parts_closed(daemon);
+}
+
+static void close_queue(struct daemon *daemon)
+{
+	if (daemon->queue != NULL)
+		queue_close(daemon->queue, on_queue_closed, daemon);
+	else
+		parts_closed(daemon);
+}
+
+static void on_store_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->store = NULL;
+	close_queue(daemon);
+}
+
+static void on_uploader_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->uploader = NULL;
+	policy_free(daemon->policy);
+	daemon->policy = NULL;
+	roots_close(daemon->roots);
+	daemon->roots = NULL;
+	if (daemon->store != NULL)
+		store_close(daemon->store, on_store_closed, daemon);
+	else
+		close_queue(daemon);
+}
+
+static void close_uploader(struct daemon *daemon)
+{
+	if (daemon->uploader != NULL)
+		uploader_close(daemon->uploader, on_uploader_closed, daemon);
+	else
+		on_uploader_closed(daemon);
+}
+
+static void on_intake_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->intake = NULL;
+	close_uploader(daemon);
+}
+
+static void close_intake(struct daemon *daemon)
+{
+	if (daemon->intake != NULL)
+		intake_close(daemon->intake, on_intake_closed, daemon);
+	else
+		close_uploader(daemon);
+}
+
+static void on_server_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->server = NULL;
+	close_intake(daemon);
+}
+
+static void close_parts(struct daemon *daemon)
+{
+	static const struct server_parts none = { 0 };
+
+	if (daemon->is_closing_parts)
+		return;
+	daemon->is_closing_parts = true;
+	if (daemon->server != NULL)
+		server_set_parts(daemon->server, &none);
+	if (daemon->server != NULL && daemon->stopping)
+		server_close(daemon->server, on_server_closed, daemon);
+	else
+		close_intake(daemon);
+}
+
+/* ---- signals ----------------------------------------------------------------------------------------- */
+
+static void reload(struct daemon *daemon)
+{
+	struct config *config = NULL;
+	struct buf messages;
+
+	if (daemon->next_config != NULL || daemon->is_closing_parts)
+		return;
+	buf_init(&messages, MIB(1));
+	free(daemon->config_error);
+	daemon->config_error = NULL;
+	if (config_load(&config, daemon->places, true, &messages) < 0) {
+		log_error("the new configuration is not taken, the old one stays: %s", buf_text(&messages));
+		daemon->config_error = strdup(buf_text(&messages));
+		show_parts(daemon);
+	} else {
+		log_info("reloading");
+		daemon->next_config = config;
+		close_parts(daemon);
+	}
+	buf_fini(&messages);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct daemon *daemon = handle->data;
+
+	if (number == SIGHUP) {
+		reload(daemon);
+		return;
+	}
+	if (daemon->stopping)
+		return;
+	log_info("stopping");
+	daemon->stopping = true;
+	close_parts(daemon);
+}
+
+static void watch_signals(struct daemon *daemon)
+{
+	static const int numbers[N_SIGNALS] = { SIGTERM, SIGINT, SIGHUP };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < N_SIGNALS; i++) {
+		uv_signal_init(&daemon->loop.uv, &daemon->signals[i]);
+		daemon->signals[i].data = daemon;
+		uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+	}
+}
+
+static unsigned n_workers(const struct config *config)
+{
+	long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return EXTRA_WORKERS + (config->pack_jobs > 0 ? config->pack_jobs
+	                        : n_cores > 0         ? (unsigned)n_cores
+	                                              : 1);
+}
+
+int daemon_run(struct config *config, const char *config_error, const struct config_places *places)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	struct error err;
+	int status;
+
+	/* Secrets live in this process: no core file, no reading by others of our user. */
+	prctl(PR_SET_DUMPABLE, 0);
+	umask(0077);
+	work_set_threads(n_workers(config));
+	if (daemon == NULL || loop_init(&daemon->loop, &err) < 0) {
+		log_error("cannot start: out of memory");
+		free(daemon);
+		return EXIT_FAILURE;
+	}
+	daemon->config = config;
+	daemon->config_error = config_error != NULL ? strdup(config_error) : NULL;
+	daemon->places = places;
+	watch_signals(daemon);
+	timer_init(&daemon->housekeeping, &daemon->loop, on_housekeeping);
+	timer_set(&daemon->housekeeping, HOUSEKEEPING_MS);
+	if (open_parts(daemon, &err) < 0)
+		daemon_fail(daemon, &err);
+	loop_run(&daemon->loop);
+	log_info("stopped");
+	loop_fini(&daemon->loop);
+	status = daemon->status;
+	config_free(daemon->config);
+	config_free(daemon->next_config);
+	free(daemon->config_error);
+	free(daemon);
+	return status;
+}

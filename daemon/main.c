@@ -1,0 +1,196 @@
+/* nncached: arguments and the configuration; the rest is daemon.c. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "daemon/config/config.h"
+#include "daemon/daemon.h"
+
+#define EXIT_USAGE 2
+
+enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP };
+
+struct arguments {
+	enum mode mode;
+	const char *config_file;
+	bool no_files;
+	enum log_level log_level;
+};
+
+static const char usage[] =
+	"Usage: nncached [--config FILE] [--log-level LEVEL]\n"
+	"       nncached --check-config [--no-files] [--config FILE]\n"
+	"       nncached --dump-config [--config FILE]\n"
+	"\n"
+	"Uploads finished store paths to binary caches. Runs in the foreground until SIGTERM;\n"
+	"SIGHUP loads the configuration anew.\n"
+	"\n"
+	"  --config FILE      read FILE instead of the default places (see nncache.conf(5))\n"
+	"  --log-level LEVEL  error, warning, info (default) or debug\n"
+	"  --foreground       stay in the foreground (always so)\n"
+	"  --check-config     check the configuration and the files it names, then exit\n"
+	"  --no-files         with --check-config: do not look at the files it names\n"
+	"  --dump-config      print every setting in effect, then exit\n"
+	"  --version          print the version\n"
+	"  --help             print this\n"
+	"\n"
+	"Exit status: 0 fine, 1 failed, 2 usage.\n";
+
+static int parse_level(const char *text, enum log_level *ret)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = {
+		{ "error", LOG_LEVEL_ERROR },
+		{ "warning", LOG_LEVEL_WARNING },
+		{ "info", LOG_LEVEL_INFO },
+		{ "debug", LOG_LEVEL_DEBUG },
+	};
+
+	for (size_t i = 0; i < N_ELEMENTS(levels); i++)
+		if (strcmp(text, levels[i].name) == 0) {
+			*ret = levels[i].level;
+			return 0;
+		}
+	fprintf(stderr,
+	        "nncached: --log-level: \"%s\" is not a level; expected error, warning, info or debug\n",
+	        text);
+	return -1;
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_arguments(int argc, char **argv, struct arguments *args)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "foreground", no_argument, NULL, 'f' },
+		{ "check-config", no_argument, NULL, 'k' },
+		{ "no-files", no_argument, NULL, 'n' },
+		{ "dump-config", no_argument, NULL, 'd' },
+		{ "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		switch (c) {
+		case 'c':
+			args->config_file = optarg;
+			break;
+		case 'l':
+			if (parse_level(optarg, &args->log_level) < 0)
+				return EXIT_USAGE;
+			break;
+		case 'f':
+			break;
+		case 'k':
+			args->mode = MODE_CHECK;
+			break;
+		case 'n':
+			args->no_files = true;
+			break;
+		case 'd':
+			args->mode = MODE_DUMP;
+			break;
+		case 'v':
+			puts("nncached " NNCACHE_VERSION);
+			return EXIT_SUCCESS;
+		case 'h':
+			fputs(usage, stdout);
+			return EXIT_SUCCESS;
+		default:
+			fputs("Try 'nncached --help'.\n", stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "nncached: \"%s\" is not expected here\nTry 'nncached --help'.\n",
+		        argv[optind]);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int check(struct config *config, const struct buf *messages)
+{
+	if (config == NULL || messages->len > 0) {
+		fputs(buf_text(messages), stderr);
+		return config == NULL ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
+	puts("The configuration is fine.");
+	return EXIT_SUCCESS;
+}
+
+static int dump(const struct config *config, const struct buf *messages)
+{
+	struct buf out;
+
+	if (config == NULL) {
+		fputs(buf_text(messages), stderr);
+		return EXIT_FAILURE;
+	}
+	buf_init(&out, MIB(4));
+	config_format(config, &out);
+	fputs(buf_text(&out), stdout);
+	buf_fini(&out);
+	return EXIT_SUCCESS;
+}
+
+/* With a broken configuration paths are still taken in, as a mail server does not refuse mail because
+ * a transport is misspelt. */
+static int run(struct config *config, const struct buf *messages, const struct config_places *places)
+{
+	bool is_broken = config == NULL;
+
+	if (is_broken) {
+		log_error("configuration: %s", buf_text(messages));
+		config = config_salvage(places);
+	}
+	if (config == NULL) {
+		log_error("cannot start: out of memory");
+		return EXIT_FAILURE;
+	}
+	return daemon_run(config, is_broken ? buf_text(messages) : NULL, places);
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments args = { .log_level = LOG_LEVEL_INFO };
+	int status = parse_arguments(argc, argv, &args);
+	struct config *config = NULL;
+	struct config_places places;
+	struct buf messages;
+
+	if (status >= 0)
+		return status;
+	places = (struct config_places){
+		.user_mode = geteuid() != 0,
+		.config_file = args.config_file,
+		.credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
+	};
+	log_init(args.log_level, !isatty(STDERR_FILENO));
+	buf_init(&messages, MIB(1));
+	if (config_load(&config, &places, args.mode == MODE_RUN || !args.no_files, &messages) < 0)
+		config = NULL;
+	switch (args.mode) {
+	case MODE_CHECK:
+		status = check(config, &messages);
+		config_free(config);
+		break;
+	case MODE_DUMP:
+		status = dump(config, &messages);
+		config_free(config);
+		break;
+	case MODE_RUN:
+		status = run(config, &messages, &places);
+		break;
+	}
+	buf_fini(&messages);
+	return status;
+}
