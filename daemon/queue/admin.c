@@ -73,8 +73,9 @@ static int retry_roots(struct queue_db *q, struct queue_retry *retry, struct err
 	     " changed = :now WHERE id IN (SELECT id FROM root WHERE state = 2"
 	     " AND (:path IS NULL OR path = :path) LIMIT 256)");
 	STMT(delayed, q->db,
-	     "UPDATE root SET not_before = 0, attempts = 0 WHERE id IN (SELECT id FROM root WHERE state = 0"
-	     " AND not_before > 0 AND (:path IS NULL OR path = :path) LIMIT 256)");
+	     "UPDATE root SET not_before = 0, attempts = 0 WHERE id IN (SELECT id FROM root"
+	     " INDEXED BY root_due WHERE state = 0 AND not_before > 0 AND (:path IS NULL OR path = :path) "
+	     "LIMIT 256)");
 	uint64_t n;
 
 	stmt_bind_text(failed, ":path", retry->which.path);
@@ -317,10 +318,10 @@ static int forget_roots(struct queue_db *q, struct queue_forget *forget, struct 
 {
 	STMT(named, q->db,
 	     "SELECT id, request, state, unprotected, path FROM root WHERE path = :path"
-	     " AND state IN (0, 1, 2) AND (state = 2 OR NOT :failed) LIMIT 256");
+	     " AND state BETWEEN iif(:failed, 2, 0) AND 2 LIMIT 256");
 	STMT(any, q->db,
 	     "SELECT id, request, state, unprotected, path FROM root"
-	     " WHERE state IN (0, 1, 2) AND (state = 2 OR NOT :failed) LIMIT 256");
+	     " WHERE state BETWEEN iif(:failed, 2, 0) AND 2 LIMIT 256");
 	struct stmt *st = forget->which.path != NULL ? named : any;
 	int n;
 
@@ -447,7 +448,8 @@ int admin_unprotect(struct queue_db *q, struct queue_op *op)
 static int prune_jobs(struct queue_db *q, int64_t before, bool *ret_more, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT " JOB_COLUMNS " FROM job j WHERE j.state = 5 AND j.changed < :before"
+	     "SELECT " JOB_COLUMNS
+	     " FROM job j INDEXED BY job_ended WHERE j.state = 5 AND j.changed < :before"
 	     " ORDER BY j.changed LIMIT 256");
 	struct job jobs[PAGE_ROWS];
 	enum stmt_result result;

@@ -240,6 +240,10 @@ int jobs_claim(struct queue_db *q, struct queue_op *op)
 		return error_set(&op->err, ERROR_TRANSIENT, "out of memory");
 	if (wake_due(q, claim, cache_id, &op->err) < 0 || claim_ready(q, claim, cache_id, &op->err) < 0)
 		return -1;
+	if (claim->n_jobs == 0) { /* the caller owes nothing then */
+		free(claim->jobs);
+		claim->jobs = NULL;
+	}
 	return find_next_due(q, cache_id, &claim->next_due_unix_s, &op->err);
 }
 

@@ -209,6 +209,16 @@ static void on_chores_timer(struct timer *timer)
 	maybe_post_chores(CONTAINER_OF(timer, struct queue, chores_timer));
 }
 
+static void on_damage(void *ctx, const struct error *err)
+{
+	struct queue *queue = ctx;
+
+	if (queue->is_broken)
+		return;
+	queue->is_broken = true;
+	queue->on_fatal(queue->ctx, err);
+}
+
 static void queue_free(struct queue *queue)
 {
 	queue_db_fini(&queue->db);
@@ -236,9 +246,12 @@ int queue_open(struct queue **ret, struct loop *loop, const struct queue_config 
 	timer_init(&queue->chores_timer, loop, on_chores_timer);
 	queue->n_open = 3;
 	maybe_post_chores(queue);
+	reader_check(queue->reader, on_damage, queue);
 	*ret = queue;
 	return 0;
 fail:
+	if (queue->db.db != NULL && db_is_broken(queue->db.db))
+		err->kind = ERROR_OPERATOR;
 	queue_free(queue);
 	return -1;
 }
@@ -267,10 +280,8 @@ static void apply_effects(struct queue *queue, struct queue_effects *effects)
 {
 	add_effects(queue, effects);
 	maybe_post_chores(queue);
-	if (effects->is_broken && !queue->is_broken) {
-		queue->is_broken = true;
-		queue->on_fatal(queue->ctx, &effects->broken);
-	}
+	if (effects->is_broken)
+		on_damage(queue, &effects->broken);
 	if (effects->released.n > 0 && queue->on_released != NULL)
 		queue->on_released(queue->ctx, effects->released.items, effects->released.n);
 	if ((effects->changed_caches != 0 || effects->changed_roots) && queue->on_change != NULL)

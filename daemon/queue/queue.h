@@ -11,7 +11,9 @@
  * error and nothing of that operation changed. Operations run in the order in which they were started.
  * Counts live in memory and are changed before done().
  *
- * Errors: TRANSIENT (disk full, busy). A failed fsync or a damaged file is final: on_fatal.
+ * Errors: TRANSIENT (disk full, busy). A failed fsync or a damaged file is final: on_fatal. A claim stays
+ * when the operation that was to end it fails: start it again, or RELEASE, which cannot fail. RETRY and
+ * FORGET go in transactions of a page each: after an error the pages before it are done.
  * Ownership: requests are the caller's until done(). Texts going in are borrowed until done(); what
  * comes out belongs to the request, freed by its _fini, or by queue_op_fini for all.
  * Thread: loop. */
@@ -269,8 +271,9 @@ struct queue_finish {
 	size_t n_released;
 };
 
-/* QUEUE_DEFER: a claimed job tries again at NOT_BEFORE (0: at once, READY). COUNTS: an attempt of its
- * own. QUEUE_FAIL: it does not; referrers `sent` become `blocked: needs PATH, which ...`. */
+/* QUEUE_DEFER: a claimed job tries again at NOT_BEFORE (0: at once, READY; two hours from now at most,
+ * since what lies further away is taken for a clock that was set back). COUNTS: an attempt of its own.
+ * QUEUE_FAIL: it does not; referrers `sent` become `blocked: needs PATH, which ...`. */
 struct queue_defer {
 	struct queue_op op;
 	int64_t now_unix_s;
@@ -389,6 +392,7 @@ struct queue_cause { /* failed, blocked and delayed jobs by (cache, state, error
 	uint64_t n_jobs;
 	int64_t next_due_unix_s;
 };
+/* Of a closure the 20,000 paths nearest to its roots are counted. Of all requests: what is unfinished. */
 struct queue_wait_state {
 	uint64_t n_total, n_unfinished, n_failed, n_blocked; /* paths of the request(s) with their closures */
 	uint64_t n_moving; /* of the unfinished: those that can go on by themselves */

@@ -10,7 +10,8 @@
 
 enum {
 	READ_CACHE_BYTES = 2 << 20,
-	ROWS_MAX = 4096, /* of one page, whatever is asked for */
+	ROWS_MAX = 4096,        /* of one page, whatever is asked for */
+	WAIT_PATHS_MAX = 20000, /* that a wait looks at, beside those asked for */
 };
 /* Roots without a job stand behind all jobs in the order of listings. */
 #define ROOT_KEY ((int64_t)1 << 62)
@@ -18,8 +19,14 @@ enum {
 struct reader {
 	struct db *db;
 	struct lane *lane;
+	bool closing;
 	lane_closed_fn closed;
 	void *closed_ctx;
+
+	struct queue_read check; /* no verb of its own: known by its place */
+	size_t check_table;
+	void (*on_damage)(void *ctx, const struct error *err);
+	void *damage_ctx;
 };
 
 /* ---- rows */
@@ -276,9 +283,10 @@ static int seed_requests(struct db *db, int64_t request_id, struct error *err)
 {
 	STMT(st, db,
 	     "INSERT OR IGNORE INTO temp.seed (path) SELECT path FROM root"
-	     " WHERE state IN (0, 1, 2) AND request <= :request");
+	     " WHERE state IN (0, 1, 2) AND request <= :request LIMIT :max");
 
 	stmt_bind_int(st, ":request", request_id);
+	stmt_bind_int(st, ":max", WAIT_PATHS_MAX);
 	return stmt_run(st, err);
 }
 
@@ -336,7 +344,8 @@ static int count_closure(struct db *db, struct queue_wait_state *wait, struct er
 {
 	STMT(st, db,
 	     "WITH RECURSIVE closure (id) AS (SELECT id FROM temp.seed WHERE id IS NOT NULL"
-	     " UNION SELECT r.refers_to FROM closure c CROSS JOIN reference r ON r.path = c.id),"
+	     " UNION SELECT r.refers_to FROM closure c CROSS JOIN reference r ON r.path = c.id"
+	     " LIMIT :max + (SELECT count(*) FROM temp.seed)),"
 	     " line (unfinished, failed, blocked, moving) AS (SELECT max(coalesce(j.state, 5) < 5),"
 	     " max(j.state IS 4), max(j.state IS 3), max(j.state < 3 AND k.paused_until < :for_ever)"
 	     " FROM closure c LEFT JOIN job j ON j.path = c.id LEFT JOIN cache k ON k.id = j.cache"
@@ -344,6 +353,7 @@ static int count_closure(struct db *db, struct queue_wait_state *wait, struct er
 	     " SELECT count(*), total(unfinished), total(failed), total(blocked AND NOT failed),"
 	     " total(coalesce(moving, 0)) FROM line");
 
+	stmt_bind_int(st, ":max", WAIT_PATHS_MAX);
 	stmt_bind_int(st, ":for_ever", INT64_MAX);
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
@@ -363,6 +373,22 @@ static int count_open_rows(struct db *db, struct queue_wait_state *wait, struct 
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
 	wait->n_total += (uint64_t)stmt_int(st, 0);
+	return 0;
+}
+
+/* A closure of which not all was looked at moves as long as anything does. */
+static int count_rest(struct db *db, struct queue_wait_state *wait, struct error *err)
+{
+	STMT(st, db,
+	     "SELECT EXISTS (SELECT 1 FROM cache k WHERE k.paused_until < :for_ever AND EXISTS"
+	     " (SELECT 1 FROM job WHERE state IN (0, 1, 2) AND cache = k.id))");
+
+	if (wait->n_moving > 0 || wait->n_total < WAIT_PATHS_MAX)
+		return 0;
+	stmt_bind_int(st, ":for_ever", INT64_MAX);
+	if (stmt_step(st, err) != STMT_ROW)
+		return -1;
+	wait->n_moving += (uint64_t)stmt_int(st, 0);
 	return 0;
 }
 
@@ -387,7 +413,9 @@ static int read_wait(struct db *db, struct queue_read *read)
 	if (seed(db, read) < 0 || judge_seeds(db, &read->err) < 0 || count_seeds(db, wait, &read->err) < 0 ||
 	    count_open_rows(db, wait, &read->err) < 0)
 		return -1;
-	return count_closure(db, wait, &read->err);
+	if (count_closure(db, wait, &read->err) < 0)
+		return -1;
+	return count_rest(db, wait, &read->err);
 }
 
 /* ---- summary */
@@ -395,18 +423,17 @@ static int read_wait(struct db *db, struct queue_read *read)
 static int read_summary(struct db *db, struct queue_read *read)
 {
 	STMT(st, db,
-	     "SELECT coalesce((SELECT min(enqueued) FROM root WHERE state < 3), 0),"
-	     " (SELECT count(*) FROM root WHERE state < 3 AND unprotected = 0),"
-	     " (SELECT coalesce(sum(nar_size), 0) FROM root INDEXED BY root_pinned"
-	     "  WHERE state < 3 AND unprotected = 0),"
+	     "SELECT count(*), coalesce(sum(nar_size), 0),"
+	     " coalesce((SELECT min(enqueued) FROM root WHERE state < 3), 0),"
 	     " (SELECT count(*) FROM root WHERE state < 3 AND unprotected > 0),"
-	     " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'request'), 0)");
+	     " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'request'), 0)"
+	     " FROM root INDEXED BY root_pinned WHERE state < 3 AND unprotected = 0");
 
 	if (stmt_step(st, &read->err) != STMT_ROW)
 		return -1;
-	read->oldest_unfinished_unix_s = stmt_int(st, 0);
-	read->pinned_paths = (uint64_t)stmt_int(st, 1);
-	read->pinned_nar_bytes = (uint64_t)stmt_int(st, 2);
+	read->pinned_paths = (uint64_t)stmt_int(st, 0);
+	read->pinned_nar_bytes = (uint64_t)stmt_int(st, 1);
+	read->oldest_unfinished_unix_s = stmt_int(st, 2);
 	read->unprotected = (uint64_t)stmt_int(st, 3);
 	read->last_request_id = stmt_int(st, 4);
 	return 0;
@@ -431,10 +458,34 @@ static int run_verb(struct db *db, struct queue_read *read)
 	return error_set(&read->err, ERROR_PERMANENT, "no such listing");
 }
 
-/* The parts of a listing are of one moment. */
-static int run_read(struct db *db, struct queue_read *read)
+static int check_table(struct db *db, const char *table, struct error *err)
 {
+	STMT(st, db, "SELECT quick_check FROM pragma_quick_check(:table) LIMIT 1");
+	const char *text;
+
+	stmt_bind_text(st, ":table", table);
+	if (stmt_step(st, err) != STMT_ROW) {
+		if (db_is_broken(db))
+			err->kind = ERROR_OPERATOR;
+		return -1;
+	}
+	text = stmt_text(st, 0);
+	if (text == NULL || strcmp(text, "ok") == 0)
+		return 0;
+	return error_set(err, ERROR_OPERATOR, "the queue's database is damaged, table %s: %s", table, text);
+}
+
+static const char *const tables[] = { "cache", "request",  "root",  "path", "reference",
+	                              "job",   "presence", "usage", "chore" };
+
+/* The parts of a listing are of one moment. */
+static int run_read(struct reader *reader, struct queue_read *read)
+{
+	struct db *db = reader->db;
 	struct error ignored;
+
+	if (read == &reader->check)
+		return check_table(db, tables[reader->check_table], &read->err);
 
 	if (db_exec(db, "BEGIN", &read->err) < 0)
 		return -1;
@@ -453,7 +504,7 @@ static void run_batch(void *ctx, unsigned thread, struct lane_job *batch)
 	for (; batch != NULL; batch = batch->next) {
 		struct queue_read *read = CONTAINER_OF(batch, struct queue_read, job);
 
-		if (run_read(reader->db, read) < 0)
+		if (run_read(reader, read) < 0)
 			queue_read_fini(read);
 	}
 }
@@ -526,6 +577,23 @@ void reader_start(struct reader *reader, struct queue_read *read, queue_read_fn 
 	lane_post(reader->lane, &read->job, on_read);
 }
 
+static void on_checked(struct queue_read *read)
+{
+	struct reader *reader = CONTAINER_OF(read, struct reader, check);
+
+	if (read->err.kind == ERROR_OPERATOR)
+		reader->on_damage(reader->damage_ctx, &read->err);
+	else if (++reader->check_table < N_ELEMENTS(tables) && !reader->closing)
+		reader_start(reader, read, on_checked);
+}
+
+void reader_check(struct reader *reader, void (*on_damage)(void *ctx, const struct error *err), void *ctx)
+{
+	reader->on_damage = on_damage;
+	reader->damage_ctx = ctx;
+	reader_start(reader, &reader->check, on_checked);
+}
+
 static void on_lane_closed(void *ctx)
 {
 	struct reader *reader = ctx;
@@ -540,6 +608,7 @@ void reader_close(struct reader *reader, lane_closed_fn closed, void *ctx)
 {
 	if (reader == NULL)
 		return;
+	reader->closing = true;
 	reader->closed = closed;
 	reader->closed_ctx = ctx;
 	lane_close(reader->lane, on_lane_closed, reader);

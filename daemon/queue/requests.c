@@ -113,10 +113,10 @@ int requests_add(struct queue_db *q, struct queue_op *op)
 static int wake_due_roots(struct queue_db *q, int64_t now, struct error *err)
 {
 	STMT(due, q->db,
-	     "UPDATE root SET not_before = 0 WHERE id IN (SELECT id FROM root"
+	     "UPDATE root SET not_before = 0 WHERE id IN (SELECT id FROM root INDEXED BY root_due"
 	     " WHERE state = 0 AND not_before > 0 AND not_before <= :now LIMIT 256)");
 	STMT(far, q->db,
-	     "UPDATE root SET not_before = 0 WHERE id IN (SELECT id FROM root"
+	     "UPDATE root SET not_before = 0 WHERE id IN (SELECT id FROM root INDEXED BY root_due"
 	     " WHERE state = 0 AND not_before > 0 AND not_before > :now LIMIT 256)");
 
 	stmt_bind_int(due, ":now", now);
@@ -127,7 +127,8 @@ static int wake_due_roots(struct queue_db *q, int64_t now, struct error *err)
 static int find_next_due_root(struct queue_db *q, int64_t *ret, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT not_before FROM root WHERE state = 0 AND not_before > 0 ORDER BY not_before LIMIT 1");
+	     "SELECT not_before FROM root INDEXED BY root_due WHERE state = 0 AND not_before > 0 ORDER BY "
+	     "not_before LIMIT 1");
 	enum stmt_result result = stmt_step(st, err);
 
 	if (result == STMT_FAILED)
@@ -209,11 +210,11 @@ int requests_claim(struct queue_db *q, struct queue_op *op)
 	int rc;
 
 	claim->next_due_unix_s = INT64_MAX;
+	if (q->n_caches == 0)
+		return 0; /* a broken configuration: what is taken in waits as it is */
 	claim->roots = calloc(n_max + 1, sizeof(*claim->roots));
 	if (claim->roots == NULL)
 		return error_set(&op->err, ERROR_TRANSIENT, "out of memory");
-	if (q->n_caches == 0)
-		return 0; /* a broken configuration: what is taken in waits as it is */
 	rc = wake_due_roots(q, claim->now_unix_s, &op->err);
 	do { /* once more if all of them had to be set aside */
 		n_ids = 0;
@@ -222,9 +223,11 @@ int requests_claim(struct queue_db *q, struct queue_op *op)
 		for (size_t i = 0; rc == 0 && i < n_ids; i++)
 			rc = claim_root(q, claim, ids[i], &op->err);
 	} while (n_ids > 0 && claim->n_roots == 0 && rc == 0);
-	if (rc == 0)
-		rc = find_next_due_root(q, &claim->next_due_unix_s, &op->err);
-	return rc;
+	if (rc == 0 && claim->n_roots == 0) { /* the caller owes nothing then */
+		free(claim->roots);
+		claim->roots = NULL;
+	}
+	return rc < 0 ? -1 : find_next_due_root(q, &claim->next_due_unix_s, &op->err);
 }
 
 /* ---- the end of a root */

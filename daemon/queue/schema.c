@@ -62,7 +62,9 @@ static const char version_1[] =
 	"CREATE INDEX root_state ON root (state);"
 	"CREATE INDEX root_oldest ON root (enqueued) WHERE state < 3;"
 	"CREATE INDEX root_ended ON root (changed) WHERE state >= 3;"
-	"CREATE INDEX root_pinned ON root (enqueued - rank, enqueued, nar_size)"
+	/* The last columns are there for the planner alone: it is asked from the index without a look at
+           rows. */
+	"CREATE INDEX root_pinned ON root (enqueued - rank, enqueued, nar_size, state, unprotected)"
 	" WHERE state < 3 AND unprotected = 0;"
 	"CREATE INDEX root_unprotected ON root (unprotected) WHERE state < 3 AND unprotected > 0;"
 

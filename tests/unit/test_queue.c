@@ -761,8 +761,7 @@ static void a_root_sent_back_while_it_is_resolved_is_resolved_once_more(void **s
 static void what_fails_blocks_what_needs_it_and_retry_frees_all(void **state)
 {
 	struct queue_job jobs[4];
-	struct queue_retry retry = { .now_unix_s = now, .which = { .path = P(1) } };
-	struct queue_read show = { .verb = QUEUE_SHOW, .path = P(4) };
+	struct queue_retry retry = { .now_unix_s = now };
 	(void)state;
 
 	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } },
@@ -788,7 +787,6 @@ static void what_fails_blocks_what_needs_it_and_retry_frees_all(void **state)
 	upload(3);
 	upload(4);
 	assert_string_equal(released, "p4");
-	(void)show;
 }
 
 static void a_failed_path_handed_over_again_is_tried_again(void **state)
@@ -940,49 +938,6 @@ static void one_in_flight_that_needs_a_withheld_path_is_withheld_when_it_publish
 	assert_string_equal(released_later[0], P(2));
 }
 
-static void on_read_done(struct queue_read *read)
-{
-	(void)read;
-}
-
-static uint64_t count_moving(int path)
-{
-	const char *paths[] = { P(path) };
-	struct queue_read read = { .verb = QUEUE_WAIT, .paths = paths, .n_paths = 1 };
-
-	queue_read_start(queue, &read, on_read_done);
-	loop_run(&loop);
-	assert_int_equal(read.err.kind, ERROR_NONE);
-	assert_int_equal(read.wait.n_unfinished, 1);
-	queue_read_fini(&read);
-	return read.wait.n_moving;
-}
-
-static void pause_until(uint64_t caches, int64_t until_unix_s)
-{
-	struct queue_pause op = { .caches = caches, .until_unix_s = until_unix_s };
-
-	must_run(&op.op, QUEUE_PAUSE);
-}
-
-static void a_path_moves_while_one_of_its_caches_can_go_on_by_itself(void **state)
-{
-	const struct node node = { .path = 1 };
-	struct queue_job job;
-	(void)state;
-
-	push_with(&node, 1, (struct page_options){ .caches = 1 << MAIN | 1 << OTHER });
-	job = take(1);
-	fail_job(&job, "too large");
-	assert_int_equal(count_moving(1), 1);
-	pause_until(1 << OTHER, now + DAY);
-	assert_int_equal(count_moving(1), 1);
-	pause_until(1 << OTHER, INT64_MAX);
-	assert_int_equal(count_moving(1), 0);
-	pause_until(1 << OTHER, 0);
-	assert_int_equal(count_moving(1), 1);
-}
-
 static void a_root_is_done_only_when_all_its_caches_are(void **state)
 {
 	const struct node one = { .path = 1 };
@@ -1032,6 +987,736 @@ static void an_operation_that_fails_changes_nothing(void **state)
 	assert_int_equal(run(&op.op, QUEUE_FINISH), -1);
 	queue_job_fini(&job);
 	assert_counts_survive();
+}
+
+/* ---- listings */
+
+static void on_read_done(struct queue_read *read)
+{
+	op_done = (const struct queue_op *)(const void *)read;
+}
+
+static void must_read(struct queue_read *read, enum queue_read_verb verb)
+{
+	read->verb = verb;
+	op_done = NULL;
+	queue_read_start(queue, read, on_read_done);
+	assert_null(op_done);
+	loop_run(&loop);
+	assert_ptr_equal(op_done, read);
+	if (read->err.kind != ERROR_NONE)
+		fail_msg("listing %d: %s", verb, read->err.text);
+}
+
+static void a_listing_goes_through_all_pages_and_ends_with_the_roots(void **state)
+{
+	struct queue_read list = { .state = -1, .n_max = 3 };
+	char seen[128] = "";
+	int n_pages = 0;
+	(void)state;
+
+	for (int i = 1; i <= 7; i++)
+		PUSH({ .path = i });
+	upload(1);
+	add(P(8));
+	end_root(claim_root(NULL), ROOT_FAILED, "not valid in the store");
+	for (;;) {
+		must_read(&list, QUEUE_LIST);
+		if (list.n_rows == 0)
+			break;
+		for (size_t i = 0; i < list.n_rows; i++) {
+			const struct queue_row *row = &list.rows[i];
+
+			snprintf(seen + strlen(seen), sizeof(seen) - strlen(seen), "%d ",
+			         number_of(row->path));
+			assert_string_equal(row->tag, "ci");
+			assert_true(row->is_root);
+			assert_int_equal(row->is_root_only, number_of(row->path) == 8);
+			if (!row->is_root_only)
+				assert_string_equal(row->cache, "main");
+		}
+		list.after_id = list.last_id;
+		queue_read_fini(&list);
+		n_pages++;
+	}
+	assert_string_equal(seen, "2 3 4 5 6 7 8 ");
+	assert_int_equal(n_pages, 3);
+	queue_read_fini(&list);
+}
+
+static size_t list_count(int job_state, const char *cache)
+{
+	struct queue_read list = { .state = job_state, .cache = cache };
+	size_t n;
+
+	must_read(&list, QUEUE_LIST);
+	n = list.n_rows;
+	queue_read_fini(&list);
+	return n;
+}
+
+static void a_listing_shows_one_state_and_one_cache(void **state)
+{
+	const struct node nodes[] = { { .path = 1 }, { .path = 2 } };
+	struct queue_job job;
+	(void)state;
+
+	push_with(nodes, 2, (struct page_options){ .caches = 3 });
+	job = take(1);
+	fail_job(&job, "HTTP 413");
+	upload(2);
+	add(P(3));
+	assert_int_equal(list_count(-2, NULL), 5);
+	assert_int_equal(list_count(-1, NULL), 4);
+	assert_int_equal(list_count(JOB_FAILED, NULL), 1);
+	assert_int_equal(list_count(JOB_READY, NULL), 3);
+	assert_int_equal(list_count(JOB_READY, "other"), 2);
+	assert_int_equal(list_count(JOB_DONE, "main"), 1);
+	assert_int_equal(list_count(JOB_DONE, "other"), 0);
+	assert_int_equal(list_count(JOB_READY, "nobody"), 0);
+}
+
+static void show_says_why_a_path_is_held_up(void **state)
+{
+	struct queue_read show = { .path = "/nix/store/00000000000000000000000000000002-p2" };
+	struct queue_job jobs[2];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	fail_job(&jobs[0], "HTTP 413");
+	assert_int_equal(publish(&jobs[1]), PUBLISH_LATER);
+	queue_job_fini(&jobs[1]);
+	must_read(&show, QUEUE_SHOW);
+	assert_int_equal(show.n_rows, 1);
+	assert_int_equal(show.rows[0].state, JOB_BLOCKED);
+	assert_string_equal(show.rows[0].error,
+	                    "needs /nix/store/00000000000000000000000000000001-p1, which failed: HTTP 413");
+	assert_string_equal(show.rows[0].error_kind, "permanent");
+	assert_int_equal(show.rows[0].nar_size, 1000);
+	assert_int_equal(show.rows[0].file_size, 500);
+	queue_read_fini(&show);
+}
+
+static void causes_come_with_the_most_frequent_first(void **state)
+{
+	struct queue_read causes = { .n_max = 10 };
+	struct queue_job job;
+	(void)state;
+
+	for (int i = 1; i <= 5; i++) {
+		PUSH({ .path = i });
+		job = take(i);
+		if (i < 4)
+			defer_until(&job, now + 10 * i);
+		else
+			fail_job(&job, "HTTP 413");
+	}
+	add(P(9));
+	end_root(claim_root(NULL), ROOT_FAILED, "not valid");
+	must_read(&causes, QUEUE_CAUSES);
+	assert_int_equal(causes.n_causes, 3);
+	assert_int_equal(causes.causes[0].n_jobs, 3);
+	assert_int_equal(causes.causes[0].state, JOB_DELAYED);
+	assert_string_equal(causes.causes[0].error, "HTTP 503");
+	assert_string_equal(causes.causes[0].error_kind, "transient");
+	assert_string_equal(causes.causes[0].cache, "main");
+	assert_string_equal(causes.causes[0].example_path, P(1));
+	assert_int_equal(causes.causes[0].next_due_unix_s, now + 10);
+	assert_int_equal(causes.causes[1].n_jobs, 2);
+	assert_int_equal(causes.causes[2].state, JOB_FAILED);
+	assert_null(causes.causes[2].cache);
+	queue_read_fini(&causes);
+}
+
+static void assert_wait(struct queue_read *read, uint64_t total, uint64_t unfinished, uint64_t failed,
+                        uint64_t blocked, uint64_t moving)
+{
+	must_read(read, QUEUE_WAIT);
+	assert_int_equal(read->wait.n_total, total);
+	assert_int_equal(read->wait.n_unfinished, unfinished);
+	assert_int_equal(read->wait.n_failed, failed);
+	assert_int_equal(read->wait.n_blocked, blocked);
+	assert_int_equal(read->wait.n_moving, moving);
+	queue_read_fini(read);
+}
+
+static void a_wait_counts_the_closures_of_what_it_waits_for(void **state)
+{
+	const char *const paths[] = { "/nix/store/00000000000000000000000000000003-p3" };
+	struct queue_read of_path = { .paths = paths, .n_paths = 1 };
+	struct queue_read of_tag = { .tag = "ci" }, of_nobody = { .tag = "nobody" };
+	struct queue_read of_all = { .request_id = 1 };
+	struct queue_pause pause = { .caches = 1 << MAIN, .until_unix_s = INT64_MAX };
+	struct queue_job jobs[3];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	PUSH({ .path = 4 });
+	assert_wait(&of_path, 3, 3, 0, 0, 3);
+	assert_wait(&of_tag, 4, 4, 0, 0, 4);
+	assert_wait(&of_all, 3, 3, 0, 0, 3);
+	assert_wait(&of_nobody, 0, 0, 0, 0, 0);
+	must_read(&of_nobody, QUEUE_WAIT);
+	assert_false(of_nobody.tag_known);
+	must_read(&of_tag, QUEUE_WAIT);
+	assert_true(of_tag.tag_known);
+	must_run(&pause.op, QUEUE_PAUSE);
+	assert_wait(&of_path, 3, 3, 0, 0, 0);
+	pause.until_unix_s = 0;
+	must_run(&pause.op, QUEUE_PAUSE);
+	upload(1);
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	queue_job_fini(&jobs[1]);
+	assert_int_equal(number_of(jobs[0].info.path), 4);
+	fail_job(&jobs[0], "no");
+	reopen();
+	jobs[0] = take(2);
+	fail_job(&jobs[0], "no");
+	jobs[0] = take(3);
+	assert_int_equal(publish(&jobs[0]), PUBLISH_LATER);
+	queue_job_fini(&jobs[0]);
+	assert_wait(&of_path, 3, 2, 1, 1, 0);
+	assert_wait(&of_tag, 4, 3, 2, 1, 0);
+	add(P(5));
+	of_tag.request_id = 0;
+	assert_wait(&of_tag, 5, 4, 2, 1, 1); /* to be resolved */
+	end_root(claim_root(NULL), ROOT_FAILED, "gone");
+	assert_wait(&of_tag, 5, 4, 3, 1, 0);
+}
+
+static uint64_t count_moving(int path)
+{
+	const char *paths[] = { P(path) };
+	struct queue_read read = { .paths = paths, .n_paths = 1 };
+
+	must_read(&read, QUEUE_WAIT);
+	assert_int_equal(read.wait.n_unfinished, 1);
+	queue_read_fini(&read);
+	return read.wait.n_moving;
+}
+
+static void pause_until(uint64_t caches, int64_t until_unix_s)
+{
+	struct queue_pause op = { .caches = caches, .until_unix_s = until_unix_s };
+
+	must_run(&op.op, QUEUE_PAUSE);
+}
+
+static void a_path_moves_while_one_of_its_caches_can_go_on_by_itself(void **state)
+{
+	const struct node node = { .path = 1 };
+	struct queue_job job;
+	(void)state;
+
+	push_with(&node, 1, (struct page_options){ .caches = 1 << MAIN | 1 << OTHER });
+	job = take(1);
+	fail_job(&job, "too large");
+	assert_int_equal(count_moving(1), 1);
+	pause_until(1 << OTHER, now + DAY);
+	assert_int_equal(count_moving(1), 1);
+	pause_until(1 << OTHER, INT64_MAX);
+	assert_int_equal(count_moving(1), 0);
+	pause_until(1 << OTHER, 0);
+	assert_int_equal(count_moving(1), 1);
+}
+
+static void the_summary_counts_what_is_pinned(void **state)
+{
+	struct queue_read summary = { 0 };
+	struct queue_unprotect unprotect = { .now_unix_s = now, .n_max = 1 };
+	(void)state;
+
+	must_read(&summary, QUEUE_SUMMARY);
+	assert_int_equal(summary.oldest_unfinished_unix_s, 0);
+	assert_int_equal(summary.last_request_id, 0);
+	PUSH({ .path = 1, .nar_size = 5000 });
+	now += 10;
+	PUSH({ .path = 2, .nar_size = 700 });
+	must_read(&summary, QUEUE_SUMMARY);
+	assert_int_equal(summary.oldest_unfinished_unix_s, now - 10);
+	assert_int_equal(summary.pinned_paths, 2);
+	assert_int_equal(summary.pinned_nar_bytes, 5700);
+	assert_int_equal(summary.unprotected, 0);
+	assert_int_equal(summary.last_request_id, 2);
+	must_run(&unprotect.op, QUEUE_UNPROTECT);
+	queue_op_fini(&unprotect.op);
+	must_read(&summary, QUEUE_SUMMARY);
+	assert_int_equal(summary.pinned_paths, 1);
+	assert_int_equal(summary.unprotected, 1);
+}
+
+/* ---- the operator and the calendar */
+
+static void a_removed_cache_blocks_its_jobs_until_it_is_back(void **state)
+{
+	const struct node nodes[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
+	struct queue_job jobs[2];
+	(void)state;
+
+	push_with(nodes, 2, (struct page_options){ .caches = 3 });
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	assert_int_equal(publish(&jobs[1]), PUBLISH_LATER);
+	queue_job_fini(&jobs[0]);
+	queue_job_fini(&jobs[1]);
+	close_queue();
+	open_with(standard + 1, 1); /* main is gone, and its upstream */
+	assert_int_equal(queue_cache_counts(queue, 0)->jobs[JOB_READY], 2);
+	assert_int_equal(list_count(JOB_BLOCKED, "main"), 2);
+	assert_int_equal(claim_from(0, jobs, 2), 2);
+	finish(&jobs[0]);
+	finish(&jobs[1]);
+	assert_string_equal(released, ""); /* main has not got it */
+	close_queue();
+	open_with(standard, N_ELEMENTS(standard));
+	assert_counts(2, 0, 0, 0, 0, 0);
+	assert_counts_survive();
+	upload(1);
+	jobs[0] = take(2);
+	assert_true(jobs[0].nar_sent);
+	finish(&jobs[0]);
+	assert_string_equal(released, "p2");
+}
+
+static void a_root_meant_for_a_removed_cache_alone_waits_for_it(void **state)
+{
+	const struct queue_add_path paths[] = { { .path = P(1), .rank = now } };
+	struct queue_add op = { .now_unix_s = now, .paths = paths, .n_paths = 1, .caches = 1 << MAIN };
+	(void)state;
+
+	must_run(&op.op, QUEUE_ADD);
+	close_queue();
+	open_with(standard + 1, 1);
+	assert_int_equal(claim_root(NULL), 0);
+	assert_int_equal(list_count(JOB_BLOCKED, NULL), 1);
+	close_queue();
+	open_with(standard + 1, 0); /* a broken configuration takes in, and resolves nothing */
+	add(P(2));
+	assert_int_equal(claim_root(NULL), 0);
+	close_queue();
+	open_with(standard, N_ELEMENTS(standard));
+	assert_true(claim_root(NULL) > 0);
+	assert_true(claim_root(NULL) > 0);
+}
+
+static uint64_t forget(const char *path, uint64_t caches, bool failed_only)
+{
+	struct queue_forget op = { .now_unix_s = now,
+		                   .which = { .path = path, .caches = caches, .failed_only = failed_only } };
+
+	must_run(&op.op, QUEUE_FORGET);
+	note_released(op.released, op.n_released);
+	queue_op_fini(&op.op);
+	return op.n_changed;
+}
+
+static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
+{
+	struct queue_read show = { .path = "/nix/store/00000000000000000000000000000002-p2" };
+	(void)state;
+
+	PUSH({ .path = 1 });
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	forget(P(1), 0, false);
+	assert_string_equal(released, "p1");
+	assert_counts(1, 0, 0, 1, 0, 0);
+	must_read(&show, QUEUE_SHOW);
+	assert_string_equal(show.rows[0].error,
+	                    "needs /nix/store/00000000000000000000000000000001-p1, which was forgotten");
+	queue_read_fini(&show);
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
+	assert_counts_survive();
+}
+
+static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **state)
+{
+	struct queue_job job, flying;
+	(void)state;
+
+	for (int i = 1; i <= 3; i++)
+		PUSH({ .path = i });
+	job = take(1);
+	fail_job(&job, "HTTP 413");
+	add(P(4));
+	end_root(claim_root(NULL), ROOT_FAILED, "gone");
+	assert_int_equal(forget(NULL, 0, true), 2);
+	assert_string_equal(released, "p1 p4");
+	assert_counts(2, 0, 0, 0, 0, 0);
+	flying = take(2);
+	forget(NULL, 0, false);
+	assert_counts(1, 0, 0, 0, 0, 0);
+	finish(&flying);
+	assert_counts(0, 0, 0, 0, 0, 1);
+	for (int s = 0; s < ROOT_N_STATES; s++)
+		assert_int_equal(queue_root_count(queue, (enum root_state)s), 0);
+	assert_counts_survive();
+}
+
+static void forgetting_on_one_cache_leaves_the_other(void **state)
+{
+	const struct node one = { .path = 1 };
+	struct queue_job job;
+	(void)state;
+
+	push_with(&one, 1, (struct page_options){ .caches = 3 });
+	assert_int_equal(forget(P(1), 1 << MAIN, false), 1);
+	assert_string_equal(released, "");
+	assert_int_equal(claim_from(OTHER, &job, 1), 1);
+	finish(&job);
+	assert_string_equal(released, "p1");
+}
+
+static void forgetting_thousands_goes_in_pages(void **state)
+{
+	uint64_t commits;
+	(void)state;
+
+	for (int i = 0; i < 50; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] = (struct node){ .path = 1 + i * 20 + k, .refs = { i * 20 + k } };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	commits = queue_commit_count(queue);
+	assert_int_equal(forget(NULL, 0, false), 1000);
+	assert_true(queue_commit_count(queue) - commits >= 4);
+	assert_counts(0, 0, 0, 0, 0, 0);
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 0);
+	assert_counts_survive();
+}
+
+static void a_pause_is_durable(void **state)
+{
+	struct queue_pause pause = { .caches = 1 << OTHER, .until_unix_s = INT64_MAX };
+	(void)state;
+
+	must_run(&pause.op, QUEUE_PAUSE);
+	assert_true(changed_caches & 1 << OTHER);
+	assert_int_equal(queue_paused_until_unix_s(queue, MAIN), 0);
+	assert_true(queue_paused_until_unix_s(queue, OTHER) == INT64_MAX);
+	reopen();
+	assert_true(queue_paused_until_unix_s(queue, OTHER) == INT64_MAX);
+	pause.until_unix_s = 0;
+	must_run(&pause.op, QUEUE_PAUSE);
+	assert_int_equal(queue_paused_until_unix_s(queue, OTHER), 0);
+}
+
+static void retry_makes_roots_and_delayed_jobs_go_on(void **state)
+{
+	struct queue_end_root later = { .now_unix_s = now,
+		                        .state = ROOT_RESOLVING,
+		                        .not_before_unix_s = now + 60 };
+	struct queue_retry retry = { .now_unix_s = now, .which.failed_only = true };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	defer_until(&job, now + 60);
+	add(P(2));
+	later.root_id = claim_root(NULL);
+	must_run(&later.op, QUEUE_END_ROOT);
+	must_run(&retry.op, QUEUE_RETRY);
+	assert_int_equal(retry.n_changed, 0);
+	retry.which.failed_only = false;
+	must_run(&retry.op, QUEUE_RETRY);
+	assert_int_equal(retry.n_changed, 2);
+	assert_true(claim_root(NULL) > 0);
+	job = take(1);
+	assert_int_equal(job.attempts, 0);
+	queue_job_fini(&job);
+}
+
+static void what_is_unfinished_explains_a_gc_root(void **state)
+{
+	const char *const paths[] = { P(1), P(2), P(3) };
+	bool is_wanted[3] = { false, true, false };
+	struct queue_explain explain = { .paths = paths, .n_paths = 3, .is_wanted = is_wanted };
+	struct queue_unfinished_roots list = { .n_max = 1 };
+	(void)state;
+
+	PUSH({ .path = 1 });
+	PUSH({ .path = 2 });
+	upload(1);
+	add(P(3));
+	must_run(&explain.op, QUEUE_EXPLAIN);
+	assert_false(is_wanted[0]);
+	assert_true(is_wanted[1]);
+	assert_true(is_wanted[2]);
+	for (int i = 2; i <= 3; i++) {
+		must_run(&list.op, QUEUE_UNFINISHED_ROOTS);
+		assert_int_equal(list.n_paths, 1);
+		assert_int_equal(number_of(list.paths[0]), i);
+		list.after_id = list.last_id;
+		queue_op_fini(&list.op);
+	}
+	must_run(&list.op, QUEUE_UNFINISHED_ROOTS);
+	assert_int_equal(list.n_paths, 0);
+}
+
+static size_t unprotect(int64_t older_than, size_t n_max)
+{
+	struct queue_unprotect op = { .now_unix_s = now, .older_than_unix_s = older_than, .n_max = n_max };
+	size_t n;
+
+	must_run(&op.op, QUEUE_UNPROTECT);
+	n = op.n_released;
+	note_released(op.released, op.n_released);
+	queue_op_fini(&op.op);
+	return n;
+}
+
+static void roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full(void **state)
+{
+	struct queue_pause pause = { .caches = 1 << OTHER, .until_unix_s = INT64_MAX };
+	const struct node five = { .path = 5 };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	fail_job(&job, "HTTP 413");
+	now++;
+	add(P(2));
+	end_root(claim_root(NULL), ROOT_FAILED, "gone");
+	PUSH({ .path = 3 });
+	push_with(&five, 1, (struct page_options){ .caches = 1 << OTHER });
+	assert_int_equal(unprotect(now - DAY, 10), 0);
+	now += 14 * DAY;
+	assert_int_equal(unprotect(now - DAY, 10), 2);
+	assert_string_equal(released, "p1 p2");
+	assert_int_equal(unprotect(now - DAY, 10), 0);
+	must_run(&pause.op, QUEUE_PAUSE);
+	assert_int_equal(unprotect(now - DAY, 10), 1);
+	assert_string_equal(released, "p5");
+	assert_int_equal(unprotect(0, 10), 1);
+	assert_string_equal(released, "p3");
+	upload(3); /* still uploaded; there is nothing left to release */
+	assert_string_equal(released, "");
+	assert_counts_survive();
+}
+
+static bool prune(int64_t before)
+{
+	struct queue_prune op = { .before_unix_s = before };
+
+	must_run(&op.op, QUEUE_PRUNE);
+	return op.more;
+}
+
+static int64_t count_rows(const char *table)
+{
+	struct db *db;
+	struct error err;
+	int64_t n = -1;
+
+	assert_int_equal(db_open_reader(&db, db_path, 65536, &err), 0);
+	{
+		STMT(st, db,
+		     "SELECT (SELECT count(*) FROM path), (SELECT count(*) FROM request),"
+		     " (SELECT count(*) FROM presence), (SELECT count(*) FROM reference), (SELECT count(*) "
+		     "FROM usage)");
+
+		assert_int_equal(stmt_step(st, &err), STMT_ROW);
+		n = stmt_int(st, strcmp(table, "path") == 0        ? 0
+		                 : strcmp(table, "request") == 0   ? 1
+		                 : strcmp(table, "presence") == 0  ? 2
+		                 : strcmp(table, "reference") == 0 ? 3
+		                                                   : 4);
+	}
+	db_close(db);
+	return n;
+}
+
+static void history_goes_in_pages_and_leaves_what_is_unfinished(void **state)
+{
+	struct queue_job job;
+	int n_turns = 0;
+	(void)state;
+
+	for (int i = 0; i < 30; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] =
+				(struct node){ .path = 1 + i * 20 + k, .refs = { k > 0 ? i * 20 + k : 0 } };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	while (claim_from(MAIN, &job, 1) == 1)
+		finish(&job);
+	PUSH({ .path = 700, .refs = { 600 } });
+	assert_counts(1, 0, 0, 0, 0, 600);
+	assert_false(prune(now - DAY) && prune(now - DAY) && prune(now - DAY) && prune(now - DAY));
+	assert_counts(1, 0, 0, 0, 0, 600);
+	while (prune(now + DAY))
+		n_turns++;
+	assert_true(n_turns >= 3);
+	assert_counts(1, 0, 0, 0, 0, 0);
+	assert_int_equal(queue_root_count(queue, ROOT_DONE), 0);
+	assert_int_equal(count_rows("request"), 1);
+	assert_int_equal(count_rows("presence"), 0);
+	for (int i = 0; i < 25; i++) {
+		while (prune(now + DAY))
+			;
+	}
+	/* 700 needs 600, which needs 599 and so on down to 581. */
+	assert_int_equal(count_rows("path"), 21);
+	assert_int_equal(count_rows("reference"), 20);
+	assert_int_equal(count_rows("usage"), 1);
+	prune(now + 500 * DAY);
+	assert_int_equal(count_rows("usage"), 0);
+}
+
+static void the_store_can_correct_what_it_said(void **state)
+{
+	const struct node again = { .path = 1, .hash = 7, .nar_size = 55 };
+	struct queue_refresh op = { .now_unix_s = now };
+	struct path_info info;
+	struct queue_job job;
+	char *refs[7];
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	info_of(&again, &info, refs);
+	op.info = &info;
+	must_run(&op.op, QUEUE_REFRESH);
+	info_free(&info);
+	defer_until(&job, 0);
+	job = take(1);
+	assert_int_equal(job.info.nar_size, 55);
+	assert_int_equal(job.info.nar_hash[1], 8);
+	queue_job_fini(&job);
+}
+
+/* ---- the file */
+
+static void a_second_owner_and_a_newer_schema_are_refused(void **state)
+{
+	struct queue *first = queue;
+	struct db *db;
+	struct error err;
+	(void)state;
+
+	assert_int_equal(try_open(standard, 3), -1);
+	assert_int_equal(last_err.kind, ERROR_OPERATOR);
+	assert_non_null(strstr(last_err.text, "another nncached"));
+	assert_ptr_equal(queue, first);
+	close_queue();
+	{
+		static const char *const none[] = { "", "", "", "", "", "", "", "", "" };
+		const struct db_config config = { .path = db_path,
+			                          .application_id = 0x6e6e6371,
+			                          .migrations = none,
+			                          .n_migrations = 9,
+			                          .cache_bytes = 65536 };
+
+		assert_int_equal(db_open(&db, &config, &err), 0);
+		db_close(db);
+	}
+	assert_int_equal(try_open(standard, 3), -1);
+	assert_int_equal(last_err.kind, ERROR_OPERATOR);
+	assert_non_null(strstr(last_err.text, "newer"));
+}
+
+/* Overwrites every second page behind the first ones. */
+static void damage_file(void)
+{
+	char junk[4096];
+	struct stat st;
+	int fd = open(db_path, O_RDWR | O_CLOEXEC);
+
+	memset(junk, 0x5a, sizeof(junk));
+	assert_int_equal(fstat(fd, &st), 0);
+	for (off_t at = 64 * 4096; at < st.st_size; at += 2 * 4096)
+		assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+	close(fd);
+}
+
+static void damage_is_final_when_it_is_met_and_looked_for_at_the_start(void **state)
+{
+	struct queue_claim op = { .now_unix_s = now, .n_max = 4000 };
+	(void)state;
+
+	for (int i = 0; i < 200; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] = (struct node){ .path = 1 + i * 20 + k };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	reopen();
+	damage_file();
+	assert_int_equal(run(&op.op, QUEUE_CLAIM), -1);
+	assert_int_equal(n_fatal, 1);
+	assert_int_equal(run(&op.op, QUEUE_CLAIM), -1);
+	assert_int_equal(n_fatal, 1);
+	close_queue();
+	n_fatal = 0;
+	if (try_open(standard, 3) == 0)
+		assert_int_equal(n_fatal, 1); /* found behind the start */
+	else
+		assert_int_equal(last_err.kind, ERROR_OPERATOR);
+	n_fatal = 0;
+}
+
+static void fill_disk(const char *file)
+{
+	static const char block[65536];
+	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	while (write(fd, block, 512) > 0)
+		;
+	close(fd);
+}
+
+static void a_full_disk_changes_nothing_and_passes(void **state)
+{
+	static struct queue_add_path many[3000];
+	struct queue_add op = { .now_unix_s = now, .paths = many, .n_paths = 3000 };
+	struct queue_counts before;
+	struct queue_job job, other;
+	struct queue_release release = { 0 };
+	char file[160];
+	(void)state;
+
+	for (size_t i = 0; i < 3000; i++)
+		many[i].path = P(1);
+	close_queue();
+	if (mount("none", dir, "tmpfs", 0, "size=2m") < 0) {
+		print_message("cannot mount a tmpfs here: a full disk is NOT tested\n");
+		open_with(standard, N_ELEMENTS(standard));
+		skip();
+	}
+	open_with(standard, N_ELEMENTS(standard));
+	PUSH({ .path = 1 });
+	PUSH({ .path = 2 });
+	job = take(1);
+	before = *queue_cache_counts(queue, MAIN);
+	snprintf(file, sizeof(file), "%s/filler", dir);
+	fill_disk(file);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(run(&op.op, QUEUE_ADD), -1);
+		assert_int_equal(last_err.kind, ERROR_TRANSIENT);
+	}
+	assert_memory_equal(&before, queue_cache_counts(queue, MAIN), sizeof(before));
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 0);
+	release.job_id = job.id;
+	must_run(&release.op, QUEUE_RELEASE);
+	queue_job_fini(&job);
+	unlink(file);
+	job = take(1);
+	other = take(2);
+	finish(&job);
+	finish(&other);
+	must_run(&op.op, QUEUE_ADD);
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 3000);
+	close_queue();
+	assert_int_equal(umount(dir), 0);
+	open_with(standard, N_ELEMENTS(standard));
 }
 
 /* ---- a store at random */
@@ -1156,6 +1841,27 @@ int main(void)
 		TEST(a_root_is_done_only_when_all_its_caches_are),
 		TEST(a_root_whose_jobs_another_root_took_over_still_ends),
 		TEST(an_operation_that_fails_changes_nothing),
+		TEST(a_listing_goes_through_all_pages_and_ends_with_the_roots),
+		TEST(a_listing_shows_one_state_and_one_cache),
+		TEST(show_says_why_a_path_is_held_up),
+		TEST(causes_come_with_the_most_frequent_first),
+		TEST(a_wait_counts_the_closures_of_what_it_waits_for),
+		TEST(the_summary_counts_what_is_pinned),
+		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
+		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
+		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
+		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
+		TEST(forgetting_on_one_cache_leaves_the_other),
+		TEST(forgetting_thousands_goes_in_pages),
+		TEST(a_pause_is_durable),
+		TEST(retry_makes_roots_and_delayed_jobs_go_on),
+		TEST(what_is_unfinished_explains_a_gc_root),
+		TEST(roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full),
+		TEST(history_goes_in_pages_and_leaves_what_is_unfinished),
+		TEST(the_store_can_correct_what_it_said),
+		TEST(a_second_owner_and_a_newer_schema_are_refused),
+		TEST(damage_is_final_when_it_is_met_and_looked_for_at_the_start),
+		TEST(a_full_disk_changes_nothing_and_passes),
 		TEST(everything_of_a_large_store_ends_whatever_the_order),
 		TEST(a_path_with_many_referrers_wakes_and_blocks_them_in_pages),
 	};
