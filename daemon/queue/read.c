@@ -337,6 +337,11 @@ static int count_seeds(struct db *db, struct queue_wait_state *wait, struct erro
 	return 0;
 }
 
+/* What goes on without a hand: not what is delayed until a person mends something (3: ERROR_OPERATOR);
+ * and what is sent waits for its references, which are counted themselves. */
+#define IS_MOVING "(j.state = 0 OR (j.state = 1 AND j.error_kind != 3))"
+static_assert(ERROR_OPERATOR == 3 && JOB_READY == 0 && JOB_DELAYED == 1, "IS_MOVING");
+
 /* One line per path of the closures; a path counts once, whatever its number of caches: as failed if it
  * failed on one, else as blocked; and as moving if it moves on one, which a pause with an end does not stop.
  */
@@ -347,7 +352,7 @@ static int count_closure(struct db *db, struct queue_wait_state *wait, struct er
 	     " UNION SELECT r.refers_to FROM closure c CROSS JOIN reference r ON r.path = c.id"
 	     " LIMIT :max + (SELECT count(*) FROM temp.seed)),"
 	     " line (unfinished, failed, blocked, moving) AS (SELECT max(coalesce(j.state, 5) < 5),"
-	     " max(j.state IS 4), max(j.state IS 3), max(j.state < 3 AND k.paused_until < :for_ever)"
+	     " max(j.state IS 4), max(j.state IS 3), max(" IS_MOVING " AND k.paused_until < :for_ever)"
 	     " FROM closure c LEFT JOIN job j ON j.path = c.id LEFT JOIN cache k ON k.id = j.cache"
 	     " WHERE c.id NOT IN (SELECT id FROM temp.seed WHERE open > 0 AND id IS NOT NULL) GROUP BY c.id)"
 	     " SELECT count(*), total(unfinished), total(failed), total(blocked AND NOT failed),"
@@ -381,7 +386,7 @@ static int count_rest(struct db *db, struct queue_wait_state *wait, struct error
 {
 	STMT(st, db,
 	     "SELECT EXISTS (SELECT 1 FROM cache k WHERE k.paused_until < :for_ever AND EXISTS"
-	     " (SELECT 1 FROM job WHERE state IN (0, 1, 2) AND cache = k.id))");
+	     " (SELECT 1 FROM job j WHERE " IS_MOVING " AND j.cache = k.id))");
 
 	if (wait->n_moving > 0 || wait->n_total < WAIT_PATHS_MAX)
 		return 0;

@@ -132,6 +132,15 @@ void upload_retry(struct upload *u)
 	queue_start(u->cache->uploader->queue, &u->q.op, on_recorded);
 }
 
+static void cache_cause_ended(struct upload_cache *cache)
+{
+	if (cache->n_repeats > 0)
+		log_warning("the same fault came %u times more cache=%s: %s", cache->n_repeats,
+		            cache->config->name, cache->cause);
+	cache->n_repeats = 0;
+	cache->cause[0] = '\0';
+}
+
 static void record_finish(struct upload *u, enum job_result result, size_t endpoint)
 {
 	u->q.finish = (struct queue_finish){
@@ -147,6 +156,8 @@ static void record_finish(struct upload *u, enum job_result result, size_t endpo
 		         u->job.id, u->cache->config->name, store_path_base(u->job.info.path),
 		         u->job.info.nar_size, u->sent_bytes, clock_unix_s() - u->started_unix_s,
 		         u->job.attempts + 1);
+	if (result == JOB_UPLOADED || result == JOB_PRESENT)
+		cache_cause_ended(u->cache);
 	if (u->cache->message.kind != ERROR_NONE && (result == JOB_UPLOADED || result == JOB_PRESENT)) {
 		log_info("cache works again cache=%s", u->cache->config->name);
 		u->cache->message.kind = ERROR_NONE;
@@ -169,23 +180,38 @@ static void record_fail(struct upload *u)
 	record(u, QUEUE_FAIL);
 }
 
+/* One cause is told once for the cache, then counted; what comes next says how often it came. */
+static void log_deferred(struct upload *u, uint64_t delay_s)
+{
+	struct upload_cache *cache = u->cache;
+
+	if (strncmp(cache->cause, u->fault.text, sizeof(cache->cause) - 1) == 0) {
+		cache->n_repeats++;
+		log_debug("upload failed job=%" PRId64 " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64
+		          "s",
+		          u->job.id, cache->config->name, store_path_base(u->job.info.path),
+		          u->job.attempts + 1, u->fault.text, delay_s);
+		return;
+	}
+	cache_cause_ended(cache);
+	snprintf(cache->cause, sizeof(cache->cause), "%.255s", u->fault.text);
+	if (u->fault.kind == ERROR_OPERATOR)
+		log_error("cache needs a hand cache=%s: %s; retrying in %" PRIu64 "s", cache->config->name,
+		          u->fault.text, delay_s);
+	else
+		log_warning("upload failed job=%" PRId64
+		            " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
+		            u->job.id, cache->config->name, store_path_base(u->job.info.path),
+		            u->job.attempts + 1, u->fault.text, delay_s);
+}
+
 static void record_defer(struct upload *u, const struct backoff_verdict *verdict, bool mismatch)
 {
 	int64_t now = clock_unix_s();
 
-	if (u->fault.kind == ERROR_OPERATOR) {
-		/* Told once for the cache, and kept for status, not once for every job. */
-		if (u->cache->message.kind == ERROR_NONE ||
-		    strcmp(u->cache->message.text, u->fault.text) != 0)
-			log_error("cache needs a hand cache=%s: %s; retrying in %" PRIu64 "s",
-			          u->cache->config->name, u->fault.text, verdict->delay_s);
+	log_deferred(u, verdict->delay_s);
+	if (u->fault.kind == ERROR_OPERATOR)
 		u->cache->message = u->fault;
-	} else {
-		log_warning("upload failed job=%" PRId64
-		            " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
-		            u->job.id, u->cache->config->name, store_path_base(u->job.info.path),
-		            u->job.attempts + 1, u->fault.text, verdict->delay_s);
-	}
 	u->q.defer = (struct queue_defer){
 		.now_unix_s = now,
 		.job = &u->job,
@@ -658,6 +684,30 @@ void upload_prepared(struct upload *u, const struct error *err)
 		ask(u);
 }
 
+/* A fault of a server names the object; which one it was, the job says already. Without that, one cause is
+ * one text however many paths met it. */
+static void mask(char *text, const char *object, size_t len, const char *name)
+{
+	size_t n_name = strlen(name);
+	char *at;
+
+	while ((at = memmem(text, strlen(text), object, len)) != NULL) {
+		memcpy(at, name, n_name);
+		memmove(at + n_name, at + len, strlen(at + len) + 1);
+	}
+}
+
+static void mask_objects(const struct upload *u, struct error *fault)
+{
+	char nar_hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	if (strstr(fault->text, u->job.info.path) != NULL)
+		return; /* it speaks of the path, and may name commands with it */
+	nixbase32_encode(nar_hash, u->job.info.nar_hash, SHA256_BYTES);
+	mask(fault->text, nar_hash, strlen(nar_hash), "NARHASH");
+	mask(fault->text, store_path_base(u->job.info.path), STORE_HASH_LEN, "HASH");
+}
+
 static void upload_fault(struct upload *u, const struct error *fault)
 {
 	bool was_sending = u->state == UPLOAD_SENDING,
@@ -665,6 +715,7 @@ static void upload_fault(struct upload *u, const struct error *fault)
 	enum pack_fault pack_fault = PACK_FINE;
 
 	u->fault = *fault;
+	mask_objects(u, &u->fault);
 	if (was_sending) {
 		if (u->nar.share != NULL && u->nar.share->state == NAR_FAILED)
 			pack_fault = u->nar.share->pack.fault;

@@ -101,6 +101,8 @@ struct upload_cache {
 	struct backend_op prepare_op;
 	bool reads_only;
 	struct error message; /* kind OPERATOR: a person must mend something */
+	char cause[256];      /* of the last fault that was logged */
+	unsigned n_repeats;   /* how often it came again since, unlogged */
 
 	struct upload *uploads;
 	size_t n_uploads;
