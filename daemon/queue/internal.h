@@ -186,6 +186,7 @@ int root_check(struct queue_db *q, int64_t id, int64_t now, struct error *err) M
 /* One page of the roots that name PATH. Returns 1 if there may be more behind *AFTER. */
 int roots_check_page(struct queue_db *q, int64_t path, int64_t *after, int64_t now, struct error *err)
 	MUST_CHECK;
+/* Returns 0 if the root has ended, failed or is gone: it will not be. */
 int root_resolve_again(struct queue_db *q, int64_t id, int64_t now, struct error *err) MUST_CHECK;
 /* Puts PATH on the list of what is released if no protected unfinished root names it any more. */
 int root_release(struct queue_db *q, const char *path, struct error *err) MUST_CHECK;

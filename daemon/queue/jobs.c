@@ -278,7 +278,7 @@ static int forget_file(struct queue_db *q, int64_t id, struct error *err)
 	return stmt_run(st, err);
 }
 
-/* Sees to it that somebody works on a reference that the job waits for. */
+/* Sees to it that somebody works on a reference that the job waits for. Returns 0 if nobody can. */
 static int attend(struct queue_db *q, const struct job *job, const struct missing *missing, int64_t now,
                   struct error *err)
 {
@@ -289,13 +289,13 @@ static int attend(struct queue_db *q, const struct job *job, const struct missin
 	if (missing->job == 0)
 		return root_resolve_again(q, job->root, now, err);
 	if (missing->state != JOB_DONE)
-		return 0;
+		return 1;
 	rc = job_load(q, missing->job, &needed, err);
 	if (rc <= 0)
 		return rc;
-	if (forget_file(q, needed.id, err) < 0)
+	if (forget_file(q, needed.id, err) < 0 || job_make_ready(q, &needed, job->root, now, err) < 0)
 		return -1;
-	return job_make_ready(q, &needed, job->root, now, err);
+	return 1;
 }
 
 static int publish_later(struct queue_db *q, struct job *job, const struct missing_list *list, int64_t now,
@@ -314,8 +314,10 @@ static int publish_later(struct queue_db *q, struct job *job, const struct missi
 	if (stuck != NULL)
 		return job_block(q, job, stuck->path, now, err);
 	for (size_t i = 0; i < list->n; i++) {
-		if (attend(q, job, &list->items[i], now, err) < 0)
-			return -1;
+		int rc = attend(q, job, &list->items[i], now, err);
+
+		if (rc <= 0)
+			return rc < 0 ? -1 : job_block(q, job, list->items[i].path, now, err);
 	}
 	return job_make_sent(q, job, now, err);
 }

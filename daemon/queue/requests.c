@@ -392,11 +392,12 @@ int root_resolve_again(struct queue_db *q, int64_t id, int64_t now, struct error
 
 	if (rc <= 0)
 		return rc;
+	if (root.state == ROOT_QUEUED)
+		return root_move(q, id, &root, ROOT_RESOLVING, NULL, now, err) < 0 ? -1 : 1;
 	if (root.state != ROOT_RESOLVING)
-		return root.state == ROOT_QUEUED ? root_move(q, id, &root, ROOT_RESOLVING, NULL, now, err)
-		                                 : 0;
+		return 0;
 	stmt_bind_int(st, ":id", id);
-	return stmt_run(st, err);
+	return stmt_run(st, err) < 0 ? -1 : 1;
 }
 
 static int put_off(struct queue_db *q, const struct queue_end_root *end, struct error *err)

@@ -48,7 +48,7 @@ static int find_cause(struct queue_db *q, int64_t by_path, int64_t cache_id, str
 	else if (text != NULL)
 		snprintf(ret->text, sizeof(ret->text), "needs %s, which failed: %s", path, text);
 	else
-		snprintf(ret->text, sizeof(ret->text), "needs %s, which was forgotten", path);
+		snprintf(ret->text, sizeof(ret->text), "needs %s, which is not queued any more", path);
 	return 0;
 }
 

@@ -146,22 +146,37 @@ static void a_statement_tells_its_first_failure_when_stepped(void **state)
 	db_close(db);
 }
 
+/* Waits for the word to go, then tries to open what the parent has. */
+static void be_second(int go)
+{
+	struct db *db = NULL;
+	char word;
+
+	if (read(go, &word, 1) != 1)
+		_exit(3);
+	_exit(open_with(&db, one, 1) == 0 ? 1 : err.kind == ERROR_OPERATOR ? 0 : 2);
+}
+
 static void a_second_owner_is_refused_in_this_process_and_in_another(void **state)
 {
-	static struct db *db, *other; /* still reachable in the child */
-	int status;
+	struct db *db, *other = NULL;
+	int go[2], status;
 	pid_t child;
 	(void)state;
 
+	assert_int_equal(pipe(go), 0);
+	child = fork(); /* before there is a connection that it would inherit */
+	if (child == 0)
+		be_second(go[0]);
 	db = open_one();
 	assert_int_equal(open_with(&other, one, 1), -1);
 	assert_int_equal(err.kind, ERROR_OPERATOR);
 	assert_non_null(strstr(err.text, "another nncached"));
-	child = fork();
-	if (child == 0)
-		_exit(open_with(&other, one, 1) == 0 ? 1 : err.kind == ERROR_OPERATOR ? 0 : 2);
+	assert_int_equal(write(go[1], "!", 1), 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
+	close(go[0]);
+	close(go[1]);
 	db_close(db);
 	db = open_one();
 	db_close(db);

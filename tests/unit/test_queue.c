@@ -1322,11 +1322,32 @@ static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
 	assert_string_equal(released, "p1");
 	assert_counts(1, 0, 0, 1, 0, 0);
 	must_read(&show, QUEUE_SHOW);
-	assert_string_equal(show.rows[0].error,
-	                    "needs /nix/store/00000000000000000000000000000001-p1, which was forgotten");
+	assert_string_equal(
+		show.rows[0].error,
+		"needs /nix/store/00000000000000000000000000000001-p1, which is not queued any more");
 	queue_read_fini(&show);
 	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
 	assert_counts_survive();
+}
+
+static void what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it(void **state)
+{
+	struct queue_retry retry = { .now_unix_s = now };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } }); /* 1 was there */
+	forget(P(3), 0, false);
+	assert_string_equal(released, "p3");
+	job = take(2);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_counts(0, 0, 0, 1, 0, 0);
+	/* handed over again, it goes on */
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	must_run(&retry.op, QUEUE_RETRY);
+	upload(1);
+	upload(2);
 }
 
 static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **state)
@@ -1814,6 +1835,42 @@ static void a_path_with_many_referrers_wakes_and_blocks_them_in_pages(void **sta
 	assert_counts_survive();
 }
 
+static void close_at_once(struct queue_op *op)
+{
+	assert_int_equal(op->err.kind, ERROR_NONE);
+	queue_close(queue, NULL, NULL);
+}
+
+static void pages_that_a_restart_cut_off_are_done_after_it(void **state)
+{
+	enum { N = 6000 };
+	struct queue_finish op = { .now_unix_s = now, .result = JOB_UPLOADED };
+	struct queue_job job, glibc;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	glibc = take(1);
+	for (int i = 0; i < N / 20; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] = (struct node){ .path = 2 + i * 20 + k, .refs = { 1 } };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	while (claim_from(MAIN, &job, 1) == 1) {
+		assert_int_equal(publish(&job), PUBLISH_LATER);
+		queue_job_fini(&job);
+	}
+	op.op.verb = QUEUE_FINISH;
+	op.job = &glibc;
+	queue_start(queue, &op.op, close_at_once);
+	loop_run(&loop);
+	queue_job_fini(&glibc);
+	open_with(standard, N_ELEMENTS(standard));
+	assert_counts(N, 0, 0, 0, 0, 1);
+	assert_counts_survive();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1851,6 +1908,7 @@ int main(void)
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
+		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
 		TEST(forgetting_on_one_cache_leaves_the_other),
 		TEST(forgetting_thousands_goes_in_pages),
@@ -1865,6 +1923,7 @@ int main(void)
 		TEST(a_full_disk_changes_nothing_and_passes),
 		TEST(everything_of_a_large_store_ends_whatever_the_order),
 		TEST(a_path_with_many_referrers_wakes_and_blocks_them_in_pages),
+		TEST(pages_that_a_restart_cut_off_are_done_after_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
