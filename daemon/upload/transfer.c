@@ -105,12 +105,15 @@ static void on_recorded(struct queue_op *op)
 	struct uploader *uploader = u->cache->uploader;
 
 	assert(u->state == UPLOAD_RECORDING);
-	if (op->err.kind != ERROR_NONE && !u->closing) {
+	if (op->err.kind == ERROR_TRANSIENT && !u->closing) {
 		/* The queue cannot write (disk full): what we know is kept until it can. */
 		u->awaits_retry = true;
 		uploader_retry_soon(uploader);
 		return;
 	}
+	if (op->err.kind != ERROR_NONE && !u->closing)
+		log_warning("the queue does not know the job any more job=%" PRId64 ": %s", u->job.id,
+		            op->err.text);
 	if (op->verb == QUEUE_FINISH && u->q.finish.n_released > 0)
 		uploader->on_released(uploader->ctx, u->q.finish.released, u->q.finish.n_released);
 	queue_op_fini(op);
