@@ -22,6 +22,7 @@ struct queue {
 	struct queue_db db; /* the queue thread's, while the lane is open */
 	struct lane *lane;
 	struct reader *reader;
+	struct reader *checker; /* NULL when its work is over: listings are not to stand behind it */
 
 	void (*on_fatal)(void *ctx, const struct error *err);
 	void (*on_change)(void *ctx, uint64_t caches, bool roots);
@@ -40,7 +41,7 @@ struct queue {
 	bool has_chores, chores_posted;
 
 	bool closing;
-	unsigned n_open; /* lane, reader and timer */
+	unsigned n_open; /* lane, readers and timer */
 	lane_closed_fn closed;
 	void *closed_ctx;
 };
@@ -219,6 +220,29 @@ static void on_damage(void *ctx, const struct error *err)
 	queue->on_fatal(queue->ctx, err);
 }
 
+static void on_checked(void *ctx, const struct error *err)
+{
+	struct queue *queue = ctx;
+
+	if (err->kind == ERROR_OPERATOR)
+		on_damage(queue, err);
+	if (queue->closing) /* on_fatal did */
+		return;
+	reader_close(queue->checker, NULL, NULL);
+	queue->checker = NULL;
+}
+
+/* Behind the start. If it cannot be done, statements still meet what damage there is. */
+static void start_check(struct queue *queue, struct loop *loop, const char *path)
+{
+	struct error err;
+
+	if (reader_open(&queue->checker, loop, path, &err) < 0)
+		log_debug("queue check skipped error=\"%s\"", err.text);
+	else
+		reader_check(queue->checker, on_checked, queue);
+}
+
 static void queue_free(struct queue *queue)
 {
 	queue_db_fini(&queue->db);
@@ -246,7 +270,7 @@ int queue_open(struct queue **ret, struct loop *loop, const struct queue_config 
 	timer_init(&queue->chores_timer, loop, on_chores_timer);
 	queue->n_open = 3;
 	maybe_post_chores(queue);
-	reader_check(queue->reader, on_damage, queue);
+	start_check(queue, loop, config->path);
 	*ret = queue;
 	return 0;
 fail:
@@ -473,6 +497,9 @@ void queue_close(struct queue *queue, lane_closed_fn closed, void *ctx)
 	queue->closed_ctx = ctx;
 	timer_stop(&queue->chores_timer);
 	timer_close(&queue->chores_timer, on_timer_closed);
+	if (queue->checker != NULL)
+		queue->n_open++;
+	reader_close(queue->checker, on_part_closed, queue);
 	lane_close(queue->lane, on_part_closed, queue);
 	reader_close(queue->reader, on_part_closed, queue);
 }

@@ -25,8 +25,8 @@ struct reader {
 
 	struct queue_read check; /* no verb of its own: known by its place */
 	size_t check_table;
-	void (*on_damage)(void *ctx, const struct error *err);
-	void *damage_ctx;
+	reader_checked_fn checked;
+	void *checked_ctx;
 };
 
 /* ---- rows */
@@ -586,16 +586,19 @@ static void on_checked(struct queue_read *read)
 {
 	struct reader *reader = CONTAINER_OF(read, struct reader, check);
 
-	if (read->err.kind == ERROR_OPERATOR)
-		reader->on_damage(reader->damage_ctx, &read->err);
-	else if (++reader->check_table < N_ELEMENTS(tables) && !reader->closing)
+	if (reader->closing)
+		return;
+	reader->check_table++;
+	if (read->err.kind == ERROR_NONE && reader->check_table < N_ELEMENTS(tables))
 		reader_start(reader, read, on_checked);
+	else
+		reader->checked(reader->checked_ctx, &read->err);
 }
 
-void reader_check(struct reader *reader, void (*on_damage)(void *ctx, const struct error *err), void *ctx)
+void reader_check(struct reader *reader, reader_checked_fn over, void *ctx)
 {
-	reader->on_damage = on_damage;
-	reader->damage_ctx = ctx;
+	reader->checked = over;
+	reader->checked_ctx = ctx;
 	reader_start(reader, &reader->check, on_checked);
 }
 

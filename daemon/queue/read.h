@@ -9,9 +9,10 @@ struct reader;
 
 int reader_open(struct reader **ret, struct loop *loop, const char *path, struct error *err) MUST_CHECK;
 void reader_start(struct reader *reader, struct queue_read *read, queue_read_fn done);
-/* Looks for damage that no statement has met yet, a table at a time between listings. ON_DAMAGE fires at
- * most once. */
-void reader_check(struct reader *reader, void (*on_damage)(void *ctx, const struct error *err), void *ctx);
+/* Looks through the whole file for damage that no statement has met yet, a table at a time. OVER fires
+ * once: with an error of kind OPERATOR if there is damage; not at all if READER is closed before. */
+typedef void (*reader_checked_fn)(void *ctx, const struct error *err);
+void reader_check(struct reader *reader, reader_checked_fn over, void *ctx);
 /* Lets every listing end, then calls CLOSED. */
 void reader_close(struct reader *reader, lane_closed_fn closed, void *ctx);
 
