@@ -28,8 +28,8 @@ struct backend_op {           /* the caller's until done; zero it before the fir
 	struct error err;     /* kind ERROR_NONE: went well */
 	/* The fault says nothing of this path: refused, unresolvable, TLS before a request byte, or 401. */
 	bool is_server_fault;
-	bool found;          /* find_info, find_nar */
-	uint64_t file_size;  /* find_nar: bytes of the object found; 0 unknown */
+	bool found;          /* it was there: what was asked for, or before a put, which then left it alone */
+	uint64_t file_size;  /* of a NAR found: its bytes; 0 unknown */
 	uint64_t sent_bytes; /* progress of a put, counted from its start */
 	struct backend *backend;
 	void *call; /* the kind's own; NULL while none runs */
@@ -52,7 +52,7 @@ struct backend_ops {
 	void (*find_nar_start)(struct backend *backend, struct backend_op *op,
 	                       const struct backend_object *object);
 	/* Sends BODY, which may still grow; the object appears only after the body has ended. Present
-	 * already (412, or 403/409 when a HEAD then finds it) is success. */
+	 * already (412, or 403/409 when a HEAD then finds it) is success, and `found`. */
 	void (*put_nar_start)(struct backend *backend, struct backend_op *op,
 	                      const struct backend_object *object, struct body *body);
 	/* TEXT is borrowed until done. */

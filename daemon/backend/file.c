@@ -201,6 +201,16 @@ static int write_text(struct file_call *call)
 	return 0;
 }
 
+/* A put need not write: another's file has the name. */
+static void note_found(struct file_call *call)
+{
+	struct stat st;
+
+	call->found = true;
+	if (stat(call->file.path, &st) == 0)
+		call->file_size = (uint64_t)st.st_size;
+}
+
 static void run_put(struct file_call *call)
 {
 	if (!call->is_open) {
@@ -209,6 +219,8 @@ static void run_put(struct file_call *call)
 
 		call->is_open = is_there == 0;
 		call->is_written = is_there == 1;
+		if (is_there == 1)
+			note_found(call);
 		if (is_there != 0)
 			return;
 	}
@@ -233,12 +245,17 @@ static struct file_call *call_of(struct lane_job *job)
 
 static void close_file(struct file_call *call)
 {
+	int is_taken;
+
 	if (call->err.kind != ERROR_NONE)
 		run_discard(call);
 	if (!call->is_written || !call->is_open)
 		return;
 	call->is_open = false;
-	call->is_written = fresh_commit(&call->file, &call->err) == 0;
+	is_taken = fresh_commit(&call->file, &call->err);
+	call->is_written = is_taken >= 0;
+	if (is_taken == 1)
+		note_found(call);
 }
 
 /* A name that was there before may be as new as ours: its folder is made durable, too. */

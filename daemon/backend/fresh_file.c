@@ -101,7 +101,8 @@ int fresh_write(struct fresh_file *file, const void *data, size_t n_bytes, struc
 	return write_full(file->fd, data, n_bytes) == 0 ? 0 : errno_fault(err, file->path);
 }
 
-/* Without replacing. Not every file system knows the flag; links are exclusive everywhere. */
+/* Without replacing: 1 if the name is taken. Not every file system knows the flag; links are exclusive
+ * everywhere. */
 static int give_name(struct fresh_file *file)
 {
 	if (renameat2(AT_FDCWD, file->temp, AT_FDCWD, file->path, RENAME_NOREPLACE) == 0)
@@ -115,18 +116,20 @@ static int give_name(struct fresh_file *file)
 	if (errno != EEXIST)
 		return -1;
 	unlink(file->temp);
-	return 0;
+	return 1;
 }
 
 int fresh_commit(struct fresh_file *file, struct error *err)
 {
-	if (fsync(file->fd) < 0 || give_name(file) < 0) {
+	int is_taken = fsync(file->fd) < 0 ? -1 : give_name(file);
+
+	if (is_taken < 0) {
 		errno_fault(err, file->path);
 		fresh_discard(file);
 		return -1;
 	}
 	close_fd(&file->fd);
-	return 0;
+	return is_taken;
 }
 
 int sync_folder(const char *folder, struct error *err)

@@ -29,8 +29,8 @@ void sweep_folder(const char *folder);
 /* Returns 1, and nothing is open, if FOLDER/NAME is there already. */
 int fresh_open(struct fresh_file *file, const char *folder, const char *name, struct error *err) MUST_CHECK;
 int fresh_write(struct fresh_file *file, const void *data, size_t n_bytes, struct error *err) MUST_CHECK;
-/* Makes the bytes durable and gives the file its name (an existing one stays); closes it. The name
- * itself is durable only after sync_folder. */
+/* Makes the bytes durable and gives the file its name; closes it. Returns 1 if the name is taken: that
+ * file stays, ours goes. The name itself is durable only after sync_folder. */
 int fresh_commit(struct fresh_file *file, struct error *err) MUST_CHECK;
 int sync_folder(const char *folder, struct error *err) MUST_CHECK;
 void fresh_discard(struct fresh_file *file); /* takes one that is not open */

@@ -196,21 +196,25 @@ static void look(struct http_call *call, enum call_state state, http_done_fn don
 	call_request(call, state, done);
 }
 
+static void call_end_found(struct http_call *call)
+{
+	call->op->found = true;
+	if (call->type == &type_nar && call->req.content_length != HTTP_LENGTH_UNKNOWN)
+		call->op->file_size = call->req.content_length;
+	call_end(call, NULL);
+}
+
 static void send_start(struct http_call *call);
 
 static void on_asked(struct http_request *req)
 {
 	struct http_call *call = CONTAINER_OF(req, struct http_call, req);
-	struct backend_op *op = call->op;
 	struct error err;
 
 	assert(call->state == CALL_ASKING);
 	switch (judge(call, &err)) {
 	case VERDICT_FOUND:
-		op->found = true;
-		if (req->content_length != HTTP_LENGTH_UNKNOWN)
-			op->file_size = req->content_length;
-		call_end(call, NULL);
+		call_end_found(call);
 		return;
 	case VERDICT_MISSING:
 		if (call->text != NULL)
@@ -232,8 +236,10 @@ static void on_looked(struct http_request *req)
 	assert(call->state == CALL_LOOKING);
 	if (req->err.kind == ERROR_CANCELED)
 		call_end(call, &req->err);
+	else if (judge(call, &err) == VERDICT_FOUND)
+		call_end_found(call);
 	else
-		call_end(call, judge(call, &err) == VERDICT_FOUND ? NULL : &call->refusal);
+		call_end(call, &call->refusal);
 }
 
 /* Sending */
@@ -336,14 +342,12 @@ static void on_canceled(struct http_call *call)
 		call_end(call, &call->req.err);
 }
 
-/* Did the server take it? It did not know the condition then, if it refused that before. */
-static bool is_there_now(struct http_call *call)
+/* It did not know the condition, if it refused that before. */
+static void on_taken(struct http_call *call)
 {
-	const struct http_request *req = &call->req;
-
-	if (req->err.kind == ERROR_NONE && call->refusal.kind != ERROR_NONE)
+	if (call->refusal.kind != ERROR_NONE)
 		call->cache->is_unconditional = true;
-	return req->err.kind == ERROR_NONE || (req->status == 412 && call->is_conditional);
+	call_end(call, NULL);
 }
 
 static void on_sent(struct http_request *req)
@@ -357,7 +361,10 @@ static void on_sent(struct http_request *req)
 		call->op->sent_bytes = req->sent_bytes;
 	if (req->err.kind == ERROR_CANCELED) {
 		on_canceled(call);
-	} else if (is_there_now(call)) {
+	} else if (req->err.kind == ERROR_NONE) {
+		on_taken(call);
+	} else if (status == 412 && call->is_conditional) {
+		call->op->found = true;
 		call_end(call, NULL);
 	} else if (was_stream && (status == 400 || status == 411 || status == 501)) {
 		log_debug("cache takes no body without length url=%s status=%u", call->cache->url, status);

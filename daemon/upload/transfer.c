@@ -44,6 +44,8 @@ static const char *const state_names[] = {
 	[UPLOAD_RECORDING] = "recording",       [UPLOAD_ENDED] = "ended",
 };
 
+static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped" };
+
 static void send_nar(struct upload *u);
 static void publish(struct upload *u);
 static void upload_fault(struct upload *u, const struct error *fault);
@@ -90,6 +92,7 @@ uint64_t upload_done_bytes(const struct upload *u)
 static void upload_end(struct upload *u)
 {
 	upload_move(u, UPLOAD_ENDED);
+	loop_unpost(u->cache->uploader->loop, &u->post);
 	queue_job_fini(&u->job);
 	path_info_fini(&u->stored);
 	buf_fini(&u->narinfo);
@@ -98,6 +101,8 @@ static void upload_end(struct upload *u)
 }
 
 /* ---- recording: the last word to the queue ---------------------------------------------------------- */
+
+static void record_release(struct upload *u);
 
 static void on_recorded(struct queue_op *op)
 {
@@ -111,9 +116,13 @@ static void on_recorded(struct queue_op *op)
 		uploader_retry_soon(uploader);
 		return;
 	}
-	if (op->err.kind != ERROR_NONE && !u->closing)
+	if (op->err.kind == ERROR_PERMANENT && op->verb != QUEUE_RELEASE) {
+		/* Nothing is left to write down but that the claim ends. */
 		log_warning("the queue does not know the job any more job=%" PRId64 ": %s", u->job.id,
 		            op->err.text);
+		record_release(u);
+		return;
+	}
 	if (op->verb == QUEUE_FINISH && u->q.finish.n_released > 0)
 		uploader->on_released(uploader->ctx, u->q.finish.released, u->q.finish.n_released);
 	queue_op_fini(op);
@@ -312,8 +321,10 @@ static bool is_twin(const struct upload *a, const struct upload *b)
 /* The sender is done with its NAR, well or badly: twins take over what it found, or one of them sends. */
 static void wake_twins(struct upload *u)
 {
-	bool sent = u->job.nar_sent && u->job.file_size > 0, has_sender = false;
+	bool sent = u->job.nar_sent, has_sender = false;
 
+	for (struct upload *other = u->cache->uploads; other != NULL; other = other->next)
+		has_sender = has_sender || (other->state == UPLOAD_SENDING && is_twin(u, other));
 	for (struct upload *twin = u->cache->uploads; twin != NULL; twin = twin->next) {
 		if (twin->state != UPLOAD_AWAITING_TWIN || !is_twin(u, twin))
 			continue;
@@ -343,15 +354,21 @@ static void nar_is_there(struct upload *u)
 static void on_nar_asked(struct backend_op *op)
 {
 	struct upload *u = CONTAINER_OF(op, struct upload, op);
+	struct error err;
 
 	assert(u->state == UPLOAD_ASKING_NAR);
 	u->op_is_running = false;
 	if (op->err.kind != ERROR_NONE) {
 		upload_fault(u, &op->err);
-	} else if (op->found && op->file_size > 0) {
+	} else if (op->found && (op->file_size > 0 || u->was_nar_there)) {
 		u->job.has_file_hash = false;
 		u->job.file_size = op->file_size;
 		nar_is_there(u);
+	} else if (u->was_nar_there) {
+		/* It may be on its way to all of the cache's servers; sending it once more helps nobody. */
+		error_set(&err, ERROR_TRANSIENT, "%s: the cache refuses it as being there, and has it not",
+		          u->nar_key);
+		upload_fault(u, &err);
 	} else {
 		send_nar(u);
 	}
@@ -359,28 +376,38 @@ static void on_nar_asked(struct backend_op *op)
 
 static void ask_nar(struct upload *u)
 {
+	if (u->closing) {
+		upload_fault(u, &canceled);
+		return;
+	}
 	upload_move(u, UPLOAD_ASKING_NAR);
 	u->op = (struct backend_op){ .done = on_nar_asked };
 	u->op_is_running = true;
 	u->cache->backend->ops->find_nar_start(u->cache->backend, &u->op, &u->object);
 }
 
-static void nar_put_ended(struct upload *u)
+/* Somebody else's bytes lie there: of them only the size can be known, which belongs into the narinfo. */
+static void nar_was_there(struct upload *u)
 {
-	struct nar_share *share = u->nar.share;
-
-	u->cache->sent_total_bytes += u->op.sent_bytes;
-	if (u->op.found && u->op.file_size == 0) {
-		/* Somebody else's bytes lie there: their size belongs into the narinfo. */
-		nar_leave(&u->nar);
+	nar_leave(&u->nar);
+	u->was_nar_there = true;
+	if (u->op.file_size == 0) {
 		ask_nar(u);
 		return;
 	}
-	u->job.has_file_hash = !u->op.found;
-	memcpy(u->job.file_hash, share->pack.file_hash, SHA256_BYTES);
-	u->job.file_size = u->op.found ? u->op.file_size : share->pack.file_size;
-	if (!u->op.found)
-		u->sent_bytes += share->pack.file_size;
+	u->job.has_file_hash = false;
+	u->job.file_size = u->op.file_size;
+	nar_is_there(u);
+}
+
+static void nar_was_sent(struct upload *u)
+{
+	const struct pack *pack = &u->nar.share->pack;
+
+	u->job.has_file_hash = true;
+	memcpy(u->job.file_hash, pack->file_hash, SHA256_BYTES);
+	u->job.file_size = pack->file_size;
+	u->sent_bytes += pack->file_size;
 	nar_is_there(u);
 }
 
@@ -390,12 +417,15 @@ static void on_nar_put(struct backend_op *op)
 
 	assert(u->state == UPLOAD_SENDING);
 	u->op_is_running = false;
-	if (u->nar.share->state == NAR_FAILED)
+	u->cache->sent_total_bytes += op->sent_bytes;
+	if (op->err.kind == ERROR_NONE && op->found)
+		nar_was_there(u);
+	else if (u->nar.share->state == NAR_FAILED)
 		upload_fault(u, &u->nar.share->err);
 	else if (op->err.kind != ERROR_NONE)
 		upload_fault(u, &op->err);
 	else if (u->nar.share->state == NAR_PACKED)
-		nar_put_ended(u);
+		nar_was_sent(u);
 	/* else the pack's own last word is still on its way: on_nar_changed */
 }
 
@@ -411,7 +441,7 @@ static void on_nar_changed(struct nar_user *user)
 		upload_fault(u, &share->err);
 	} else if (u->op.done != NULL) {
 		if (share->state == NAR_PACKED)
-			nar_put_ended(u);
+			nar_was_sent(u);
 	} else if (share->state == NAR_PACKING || share->state == NAR_PACKED) {
 		u->op = (struct backend_op){ .done = on_nar_put };
 		u->op_is_running = true;
@@ -432,6 +462,11 @@ static void send_nar(struct upload *u)
 {
 	struct error err;
 
+	/* What was canceled can have ended well just before. */
+	if (u->closing) {
+		upload_fault(u, &canceled);
+		return;
+	}
 	for (struct upload *other = u->cache->uploads; other != NULL; other = other->next)
 		if (other->state == UPLOAD_SENDING && is_twin(u, other)) {
 			upload_move(u, UPLOAD_AWAITING_TWIN);
@@ -780,8 +815,6 @@ int upload_begin(struct upload_cache *cache, struct queue_job *job)
 
 void upload_cancel(struct upload *u)
 {
-	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped" };
-
 	if (u->closing)
 		return;
 	u->closing = true;

@@ -66,6 +66,7 @@ struct upload {
 	struct nar_user nar;
 	struct buf narinfo;
 	uint64_t sent_bytes;
+	bool was_nar_there; /* a put found the NAR on the cache */
 
 	/* CHECKING_STORE */
 	struct store_info_query query;

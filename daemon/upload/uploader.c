@@ -245,7 +245,8 @@ static void on_due(struct timer *timer)
 
 void uploader_poke(struct uploader *uploader, uint64_t caches)
 {
-	for (size_t i = 0; i < uploader->n_caches; i++)
+	/* The queue still changes while we close; there may be no caches left by then. */
+	for (size_t i = 0; !uploader->closing && i < uploader->n_caches; i++)
 		if (caches >> i & 1)
 			cache_claim(&uploader->caches[i]);
 }

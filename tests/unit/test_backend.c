@@ -327,8 +327,10 @@ static void check_whole_way(const char *root)
 	put_body(&trial, body_full(300000));
 	assert_good(&trial);
 	assert_int_equal(trial.op.sent_bytes, 300000);
+	assert_false(trial.op.found);
 	put_info(&trial);
 	assert_good(&trial);
+	assert_false(trial.op.found);
 	assert_stored(root, NAR_A, 300000);
 	find_nar(&trial);
 	assert_good(&trial);
@@ -520,8 +522,11 @@ static void a_directory_never_overwrites(void **state)
 	run_command("printf old > '%s/" NAR_A "' && printf old > '%s/" KEY_A "'", cache_dir, cache_dir);
 	put_body(&trial, body_full(300000));
 	assert_good(&trial);
+	assert_true(trial.op.found);
+	assert_int_equal(trial.op.file_size, strlen("old"));
 	put_info(&trial);
 	assert_good(&trial);
+	assert_true(trial.op.found);
 	assert_file_says(cache_dir, NAR_A, "old");
 	assert_file_says(cache_dir, KEY_A, "old");
 	assert_no_temps();
@@ -545,6 +550,8 @@ static void a_name_taken_while_writing_is_not_overwritten(void **state)
 	body_unref(body);
 	finish(&trial);
 	assert_good(&trial);
+	assert_true(trial.op.found);
+	assert_int_equal(trial.op.file_size, strlen("other"));
 	assert_file_says(cache_dir, NAR_A, "other");
 	assert_no_temps();
 }
@@ -791,8 +798,12 @@ static void what_is_there_already_is_success(void **state)
 		open_mode(modes[i]);
 		put_body(&trial, body_full(999));
 		assert_good(&trial);
+		assert_true(trial.op.found);
+		/* 412 does not say how large it is; a look does. */
+		assert_int_equal(trial.op.file_size, i == 0 ? 0 : 1000);
 		put_info(&trial);
 		assert_good(&trial);
+		assert_true(trial.op.found);
 		assert_stored(server.root, NAR_A, 1000);
 		close_base();
 	}

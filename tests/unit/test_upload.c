@@ -20,8 +20,10 @@
 #define N_MANY      20000
 #define N_FEW       300
 #define MAX_REFS    4
+#define N_CACHES    2
 #define UPLOAD_JOBS 32
-#define OPS_AT_ONCE (2 * UPLOAD_JOBS)
+#define OPS_AT_ONCE (2 * N_CACHES * UPLOAD_JOBS)
+#define BIG_BYTES   MIB(2) /* so big that its NAR is asked for first */
 
 /* ---- generated paths -------------------------------------------------------------------------------- */
 
@@ -29,7 +31,16 @@ struct generated {
 	struct path_info info;
 	unsigned refs[MAX_REFS];
 	unsigned n_refs;
-	bool is_published;
+	bool is_published[N_CACHES];
+};
+
+/* What the cache answers to questions about NARs; all zero: it has none. */
+struct answers {
+	bool put_finds;           /* a put finds that the NAR was there */
+	bool find_finds;          /* and so does the question, once a put was tried */
+	uint64_t file_size;       /* that it then names */
+	const char *fails_to_ask; /* the question about this path's NAR fails, late */
+	unsigned put_turns;       /* how long a put takes */
 };
 
 static struct {
@@ -39,15 +50,20 @@ static struct {
 	struct store *store;
 	struct uploader *uploader;
 	struct config config;
-	struct cache_config cache;
+	struct cache_config caches[N_CACHES];
+	struct answers answers;
+	struct body *last_body;
+	char narinfo[4096]; /* the last */
 	struct generated *paths;
 	unsigned n_paths;
 	uint64_t random;
 	unsigned fail_one_in; /* 0: never */
 	unsigned n_failed;
-	unsigned n_running, max_running, n_nars_put;
+	unsigned n_caches, n_running, max_running, n_nars_put, n_bodies, n_canceled, n_turns, close_at_turn;
+	bool is_closed;
 	size_t n_released;
 	bool is_filled; /* before, nothing is claimed: so that all orders are possible */
+	bool are_big, are_equal;
 } t;
 
 static uint64_t next_random(void)
@@ -88,7 +104,9 @@ static void generate(unsigned i)
 	snprintf(real, sizeof(real), "%s%s", t.dir, name);
 	fd = open(real, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	assert_true(fd >= 0);
-	dprintf(fd, "%u\n", i % 10 == 9 ? i - 1 : i);
+	dprintf(fd, "%u\n", t.are_equal ? 0 : i % 10 == 9 ? i - 1 : i);
+	if (t.are_big)
+		assert_int_equal(ftruncate(fd, BIG_BYTES), 0);
 	close(fd);
 	hash_nar(real, &g->info);
 	g->info.path = strdup(name);
@@ -110,7 +128,9 @@ struct call {
 	struct backend_op *op;
 	struct loop_post post;
 	unsigned turns;
-	bool is_used;
+	bool is_used, is_canceled, fails;
+	size_t cache;
+	uint64_t file_size;
 	struct body *body;
 	struct body_watch watch;
 	uint8_t nar_hash[SHA256_BYTES];
@@ -119,7 +139,7 @@ struct call {
 };
 
 static struct call calls[OPS_AT_ONCE + 8];
-static struct backend the_backend;
+static struct backend backends[N_CACHES];
 
 static struct generated *generated_of(const char *path)
 {
@@ -134,22 +154,29 @@ static void finish_call(struct call *call)
 		body_unwatch(&call->watch);
 	op->err = (struct error){ 0 };
 	op->found = call->is_found;
-	if (t.fail_one_in > 0 && next_random() % t.fail_one_in == 0) {
+	op->file_size = call->file_size;
+	if (call->is_canceled) {
+		error_set(&op->err, ERROR_CANCELED, "canceled");
+	} else if (call->fails || (t.fail_one_in > 0 && next_random() % t.fail_one_in == 0)) {
 		error_set(&op->err, ERROR_TRANSIENT, "the test says no");
 		t.n_failed++;
 	} else if (call->publishes != NULL) {
-		call->publishes->is_published = true;
+		call->publishes->is_published[call->cache] = true;
 	}
 	*call = (struct call){ 0 };
 	t.n_running--;
 	op->done(op);
 }
 
+static void close_uploader(void);
+
 static void on_turn(struct loop_post *post)
 {
 	struct call *call = CONTAINER_OF(post, struct call, post);
 
-	if (call->body != NULL && body_state(call->body) == BODY_GROWING) {
+	if (++t.n_turns == t.close_at_turn)
+		close_uploader();
+	if (!call->is_canceled && call->body != NULL && body_state(call->body) == BODY_GROWING) {
 		loop_post(&t.loop, post, on_turn);
 	} else if (call->turns > 0) {
 		call->turns--;
@@ -159,38 +186,48 @@ static void on_turn(struct loop_post *post)
 	}
 }
 
-static struct call *begin_call(struct backend_op *op)
+static struct call *begin_call(struct backend *backend, struct backend_op *op)
 {
 	struct call *call = calls;
 
 	while (call->is_used)
 		call++;
 	assert_true(call < calls + N_ELEMENTS(calls));
-	*call = (struct call){ .op = op, .is_used = true, .turns = (unsigned)(next_random() % 8) };
+	*call = (struct call){ .op = op,
+		               .is_used = true,
+		               .turns = (unsigned)(next_random() % 8),
+		               .cache = (size_t)(backend - backends) };
 	if (++t.n_running > t.max_running)
 		t.max_running = t.n_running;
-	op->backend = &the_backend;
+	op->backend = backend;
+	op->call = call;
 	loop_post(&t.loop, &call->post, on_turn);
 	return call;
 }
 
 static void fake_prepare(struct backend *backend, struct backend_op *op)
 {
-	(void)backend;
-	begin_call(op);
+	begin_call(backend, op);
 }
 
 static void fake_find_info(struct backend *backend, struct backend_op *op, const char *path)
 {
-	(void)backend;
-	begin_call(op)->is_found = generated_of(path)->is_published;
+	struct call *call = begin_call(backend, op);
+
+	call->is_found = generated_of(path)->is_published[call->cache];
 }
 
 static void fake_find_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object)
 {
-	(void)backend;
-	(void)object;
-	begin_call(op);
+	struct call *call = begin_call(backend, op);
+
+	call->is_found = t.answers.find_finds && t.n_nars_put > 0;
+	call->file_size = call->is_found ? t.answers.file_size : 0;
+	if (t.answers.fails_to_ask != NULL && strcmp(object->info->path, t.answers.fails_to_ask) == 0) {
+		t.answers.fails_to_ask = NULL;
+		call->fails = true;
+		call->turns = t.answers.put_turns / 2;
+	}
 }
 
 static void on_body(struct body_watch *watch)
@@ -202,14 +239,17 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
                          struct body *body)
 {
 	struct call *call;
-	(void)backend;
 
 	/* I5: equal NARs are never sent side by side. */
 	for (size_t i = 0; i < N_ELEMENTS(calls); i++)
-		if (calls[i].is_used && calls[i].body != NULL)
+		if (calls[i].is_used && calls[i].body != NULL && &backends[calls[i].cache] == backend)
 			assert_memory_not_equal(calls[i].nar_hash, object->info->nar_hash, SHA256_BYTES);
-	call = begin_call(op);
+	call = begin_call(backend, op);
+	call->is_found = t.answers.put_finds;
+	call->turns += t.answers.put_turns;
 	call->body = body;
+	t.n_bodies += body != t.last_body;
+	t.last_body = body;
 	memcpy(call->nar_hash, object->info->nar_hash, SHA256_BYTES);
 	body_watch(body, &call->watch, on_body);
 	t.n_nars_put++;
@@ -219,19 +259,22 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
                           const char *text, size_t len)
 {
 	struct generated *g = generated_of(object->info->path);
-	(void)backend;
+	size_t cache = (size_t)(backend - backends);
 
 	/* I2: all that it refers to is there. */
 	for (unsigned k = 0; k < g->n_refs; k++)
-		assert_true(t.paths[g->refs[k]].is_published);
+		assert_true(t.paths[g->refs[k]].is_published[cache]);
 	assert_non_null(memmem(text, len, g->info.path, strlen(g->info.path)));
-	begin_call(op)->publishes = g;
+	snprintf(t.narinfo, sizeof(t.narinfo), "%.*s", (int)len, text);
+	begin_call(backend, op)->publishes = g;
 }
 
 static void fake_cancel(struct backend_op *op)
 {
-	(void)op;
-	fail_msg("nothing is cancelled in these tests");
+	struct call *call = op->call;
+
+	t.n_canceled++;
+	call->is_canceled = true;
 }
 
 static void fake_close(struct backend *backend)
@@ -253,12 +296,13 @@ static const struct backend_ops fake_ops = {
 int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
                  const char *dir, struct error *err)
 {
+	struct backend *backend = &backends[cache - t.caches];
 	(void)http;
-	(void)cache;
 	(void)dir;
 	(void)err;
-	the_backend = (struct backend){ .ops = &fake_ops, .loop = loop };
-	*ret = &the_backend;
+
+	*backend = (struct backend){ .ops = &fake_ops, .loop = loop };
+	*ret = backend;
 	return 0;
 }
 
@@ -292,7 +336,8 @@ static void on_change(void *ctx, uint64_t caches, bool roots)
 {
 	(void)ctx;
 	(void)roots;
-	if (t.is_filled)
+	/* As the daemon does: until it is told that the uploader is closed. */
+	if (t.is_filled && !t.is_closed)
 		uploader_poke(t.uploader, caches);
 }
 
@@ -312,24 +357,38 @@ static void make(const char *below)
 	assert_int_equal(make_dir(path, 0755, true, &err), 0);
 }
 
-static void open_rig(unsigned n_paths, unsigned fail_one_in)
+static void open_uploader(void)
+{
+	struct uploader_config config = { .loop = &t.loop,
+		                          .queue = t.queue,
+		                          .store = t.store,
+		                          .config = &t.config,
+		                          .on_released = on_released };
+	struct error err;
+
+	t.is_closed = false;
+	assert_int_equal(uploader_open(&t.uploader, &config, &err), 0);
+}
+
+/* Before, the test sets what it wants of T; all else is made here. */
+static void open_rig(unsigned n_paths)
 {
 	static char queue_path[128], state_dir[128], root_uri[128];
-	static const struct queue_endpoint endpoint = {
-		.name = "main", .kind = "file", .identity = "test", .presence_ttl_s = 86400
+	static const struct queue_endpoint endpoints[N_CACHES] = {
+		{ .name = "main", .kind = "file", .identity = "test", .presence_ttl_s = 86400 },
+		{ .name = "second", .kind = "file", .identity = "test 2", .presence_ttl_s = 86400 },
 	};
 	struct queue_config queue_config = { .path = queue_path,
-		                             .endpoints = &endpoint,
-		                             .n_endpoints = 1,
+		                             .endpoints = endpoints,
 		                             .on_fatal = on_fatal,
 		                             .on_change = on_change,
 		                             .on_released = on_released };
-	struct uploader_config config;
 	struct error err;
 
-	memset(&t, 0, sizeof(t));
+	if (t.n_caches == 0)
+		t.n_caches = 1;
+	queue_config.n_endpoints = t.n_caches;
 	t.random = 4711;
-	t.fail_one_in = fail_one_in;
 	snprintf(t.dir, sizeof(t.dir), "/tmp/nncache-test-XXXXXX");
 	assert_non_null(mkdtemp(t.dir));
 	make("nix/store");
@@ -339,42 +398,46 @@ static void open_rig(unsigned n_paths, unsigned fail_one_in)
 	assert_int_equal(loop_init(&t.loop, &err), 0);
 	assert_int_equal(queue_open(&t.queue, &t.loop, &queue_config, &err), 0);
 	assert_int_equal(store_open(&t.store, &t.loop, root_uri, &err), 0);
-	t.cache = (struct cache_config){ .name = (char *)(uintptr_t) "main",
-		                         .sign = SIGN_NO,
-		                         .compression = COMPRESS_ZSTD,
-		                         .compression_level = 1,
-		                         .upload_jobs = UPLOAD_JOBS };
+	for (size_t i = 0; i < t.n_caches; i++)
+		t.caches[i] = (struct cache_config){ .name = (char *)(uintptr_t)endpoints[i].name,
+			                             .sign = SIGN_NO,
+			                             .compression = COMPRESS_ZSTD,
+			                             .compression_level = 1,
+			                             .upload_jobs = UPLOAD_JOBS };
 	snprintf(state_dir, sizeof(state_dir), "%s/state", t.dir);
 	t.config = (struct config){ .state_dir = state_dir,
 		                    .memory_bytes = MIB(64),
 		                    .tmp_space_bytes = GIB(1),
 		                    .give_up_after = 1000,
-		                    .caches = &t.cache,
-		                    .n_caches = 1 };
-	config = (struct uploader_config){ .loop = &t.loop,
-		                           .queue = t.queue,
-		                           .store = t.store,
-		                           .config = &t.config,
-		                           .on_released = on_released };
-	assert_int_equal(uploader_open(&t.uploader, &config, &err), 0);
+		                    .caches = t.caches,
+		                    .n_caches = t.n_caches };
+	open_uploader();
 	t.n_paths = n_paths;
 	t.paths = calloc(n_paths, sizeof(t.paths[0]));
 	for (unsigned i = 0; i < n_paths; i++)
 		generate(i);
 }
 
-static void on_uploader_closed(void *ctx)
+static void on_uploader_gone(void *ctx)
 {
 	(void)ctx;
-	store_close(t.store, NULL, NULL);
-	queue_close(t.queue, NULL, NULL);
+	t.is_closed = true;
+}
+
+static void close_uploader(void)
+{
+	uploader_close(t.uploader, on_uploader_gone, NULL);
 }
 
 static void close_rig(void)
 {
 	char command[128];
 
-	uploader_close(t.uploader, on_uploader_closed, NULL);
+	close_uploader();
+	loop_run(&t.loop);
+	assert_true(t.is_closed);
+	store_close(t.store, NULL, NULL);
+	queue_close(t.queue, NULL, NULL);
 	loop_run(&t.loop);
 	loop_fini(&t.loop);
 	for (unsigned i = 0; i < t.n_paths; i++)
@@ -382,6 +445,7 @@ static void close_rig(void)
 	free(t.paths);
 	snprintf(command, sizeof(command), "rm -rf %s", t.dir);
 	assert_int_equal(system(command), 0);
+	memset(&t, 0, sizeof(t));
 }
 
 /* ---- filling the queue -------------------------------------------------------------------------------- */
@@ -421,7 +485,7 @@ static void fill_queue(void)
 			nodes[page.n_nodes] = (struct queue_node){
 				.info = &t.paths[i + page.n_nodes].info,
 				.rank = (int64_t)(next_random() % 1000000),
-				.caches = 1,
+				.caches = (UINT64_C(1) << t.n_caches) - 1,
 				.is_root = i + page.n_nodes == t.n_paths - 1,
 			};
 		queue_start(t.queue, &page.op, on_op);
@@ -437,21 +501,28 @@ static void fill_queue(void)
 
 static void assert_all_done(void)
 {
-	for (unsigned i = 0; i < t.n_paths; i++)
-		if (!t.paths[i].is_published)
-			fail_msg("path %u was never published", i);
-	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_DONE], t.n_paths);
+	for (size_t cache = 0; cache < t.n_caches; cache++) {
+		for (unsigned i = 0; i < t.n_paths; i++)
+			if (!t.paths[i].is_published[cache])
+				fail_msg("path %u was never published on cache %zu", i, cache);
+		assert_int_equal(queue_cache_counts(t.queue, cache)->jobs[JOB_DONE], t.n_paths);
+	}
 	assert_int_equal(queue_root_count(t.queue, ROOT_DONE), 1);
 	assert_int_equal(t.n_released, 1);
+}
+
+static void upload_all(void)
+{
+	uploader_poke(t.uploader, ~UINT64_C(0));
+	loop_run(&t.loop);
 }
 
 static void twenty_thousand_paths_in_any_order_are_published_without_stopping(void **state)
 {
 	(void)state;
-	open_rig(N_MANY, 0);
+	open_rig(N_MANY);
 	fill_queue();
-	uploader_poke(t.uploader, 1);
-	loop_run(&t.loop);
+	upload_all();
 	assert_all_done();
 	/* Several were under way at a time, and never more than there are places. */
 	assert_in_range(t.max_running, 2, UPLOAD_JOBS);
@@ -461,12 +532,107 @@ static void twenty_thousand_paths_in_any_order_are_published_without_stopping(vo
 static void a_cache_that_fails_now_and_then_gets_everything_in_the_end(void **state)
 {
 	(void)state;
-	open_rig(N_FEW, 20);
+	t.fail_one_in = 20;
+	open_rig(N_FEW);
 	fill_queue();
-	uploader_poke(t.uploader, 1);
-	loop_run(&t.loop);
+	upload_all();
 	assert_true(t.n_failed > 0);
 	assert_all_done();
+	close_rig();
+}
+
+static void what_is_cut_short_anywhere_is_begun_again_and_done(void **state)
+{
+	unsigned n_canceled = 0;
+	(void)state;
+
+	for (unsigned turn = 1; turn < 400; turn += turn < 40 ? 1 : 23) {
+		t.n_caches = 2;
+		t.close_at_turn = turn;
+		open_rig(40);
+		fill_queue();
+		upload_all();
+		assert_true(t.is_closed);
+		n_canceled += t.n_canceled;
+		open_uploader();
+		upload_all();
+		assert_all_done();
+		close_rig();
+	}
+	assert_true(n_canceled > 100);
+}
+
+static void equal_contents_are_packed_once_for_two_caches(void **state)
+{
+	(void)state;
+	t.n_caches = 2;
+	t.are_big = true;
+	t.answers.put_turns = 2000;
+	open_rig(1);
+	fill_queue();
+	upload_all();
+	assert_all_done();
+	assert_int_equal(t.n_nars_put, 2);
+	assert_int_equal(t.n_bodies, 1);
+	close_rig();
+}
+
+/* One sends, one waits for it, and a third cannot even ask. */
+static void a_twin_that_cannot_ask_leaves_those_alone_that_wait_for_another(void **state)
+{
+	(void)state;
+	t.are_big = t.are_equal = true;
+	t.answers.put_turns = 100000;
+	open_rig(4);
+	fill_queue();
+	t.answers.fails_to_ask = t.paths[1].info.path;
+	upload_all();
+	assert_int_equal(t.n_failed, 1);
+	assert_all_done();
+	assert_in_range(t.n_nars_put, 1, 2);
+	close_rig();
+}
+
+static void a_nar_that_lay_there_is_named_without_the_hash_of_another_file(void **state)
+{
+	(void)state;
+	t.answers.put_finds = t.answers.find_finds = true;
+	t.answers.file_size = 777;
+	open_rig(1);
+	fill_queue();
+	upload_all();
+	assert_all_done();
+	assert_null(strstr(t.narinfo, "FileHash:"));
+	assert_non_null(strstr(t.narinfo, "FileSize: 777\n"));
+	close_rig();
+}
+
+static void a_cache_that_names_no_size_gets_a_narinfo_without_it(void **state)
+{
+	(void)state;
+	t.answers.put_finds = t.answers.find_finds = true;
+	t.are_equal = true;
+	open_rig(3);
+	fill_queue();
+	upload_all();
+	assert_all_done();
+	assert_in_range(t.n_nars_put, 1, 3);
+	assert_null(strstr(t.narinfo, "FileHash:"));
+	assert_null(strstr(t.narinfo, "FileSize:"));
+	close_rig();
+}
+
+/* 412 to PUT, 404 to HEAD. */
+static void a_cache_that_contradicts_itself_is_asked_again_later(void **state)
+{
+	(void)state;
+	t.answers.put_finds = true;
+	open_rig(1);
+	t.config.give_up_after = 2;
+	fill_queue();
+	upload_all();
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_FAILED], 1);
+	assert_int_equal(t.n_nars_put, 2);
 	close_rig();
 }
 
@@ -475,6 +641,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(twenty_thousand_paths_in_any_order_are_published_without_stopping),
 		cmocka_unit_test(a_cache_that_fails_now_and_then_gets_everything_in_the_end),
+		cmocka_unit_test(what_is_cut_short_anywhere_is_begun_again_and_done),
+		cmocka_unit_test(equal_contents_are_packed_once_for_two_caches),
+		cmocka_unit_test(a_twin_that_cannot_ask_leaves_those_alone_that_wait_for_another),
+		cmocka_unit_test(a_nar_that_lay_there_is_named_without_the_hash_of_another_file),
+		cmocka_unit_test(a_cache_that_names_no_size_gets_a_narinfo_without_it),
+		cmocka_unit_test(a_cache_that_contradicts_itself_is_asked_again_later),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
