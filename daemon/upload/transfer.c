@@ -11,10 +11,7 @@
 #include "common/store_path.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/format/nixbase32.h"
-#include "daemon/format/signature.h"
-#include "daemon/plan/backoff.h"
 
-#define SIG_MAX_BYTES KIB(1)
 /* Below this, sending the NAR costs less than asking whether it is there. */
 #define ASK_NAR_FROM_BYTES MIB(1)
 
@@ -50,7 +47,7 @@ static void send_nar(struct upload *u);
 static void publish(struct upload *u);
 static void upload_fault(struct upload *u, const struct error *fault);
 
-static void upload_move(struct upload *u, enum upload_state to)
+void upload_move(struct upload *u, enum upload_state to)
 {
 	assert(allowed[u->state] & TO(to));
 	log_debug("upload state job=%" PRId64 " cache=%s from=%s to=%s", u->job.id, u->cache->config->name,
@@ -89,7 +86,7 @@ uint64_t upload_done_bytes(const struct upload *u)
 	return u->nar.share != NULL ? u->nar.share->pack.nar_done_bytes : 0;
 }
 
-static void upload_end(struct upload *u)
+void upload_end(struct upload *u)
 {
 	upload_move(u, UPLOAD_ENDED);
 	loop_unpost(u->cache->uploader->loop, &u->post);
@@ -98,216 +95,6 @@ static void upload_end(struct upload *u)
 	buf_fini(&u->narinfo);
 	free(u->asks);
 	cache_upload_ended(u);
-}
-
-/* ---- recording: the last word to the queue ---------------------------------------------------------- */
-
-static void record_release(struct upload *u);
-
-static void on_recorded(struct queue_op *op)
-{
-	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
-	struct uploader *uploader = u->cache->uploader;
-
-	assert(u->state == UPLOAD_RECORDING);
-	if (op->err.kind == ERROR_TRANSIENT && !u->closing) {
-		/* The queue cannot write (disk full): what we know is kept until it can. */
-		u->awaits_retry = true;
-		uploader_retry_soon(uploader);
-		return;
-	}
-	if (op->err.kind == ERROR_PERMANENT && op->verb != QUEUE_RELEASE) {
-		/* Nothing is left to write down but that the claim ends. */
-		log_warning("the queue does not know the job any more job=%" PRId64 ": %s", u->job.id,
-		            op->err.text);
-		record_release(u);
-		return;
-	}
-	if (op->verb == QUEUE_FINISH && u->q.finish.n_released > 0)
-		uploader->on_released(uploader->ctx, u->q.finish.released, u->q.finish.n_released);
-	queue_op_fini(op);
-	upload_end(u);
-}
-
-static void record(struct upload *u, enum queue_verb verb)
-{
-	upload_move(u, UPLOAD_RECORDING);
-	u->q.op.verb = verb;
-	queue_start(u->cache->uploader->queue, &u->q.op, on_recorded);
-}
-
-void upload_retry(struct upload *u)
-{
-	if (!u->awaits_retry)
-		return;
-	u->awaits_retry = false;
-	queue_start(u->cache->uploader->queue, &u->q.op, on_recorded);
-}
-
-static void cache_cause_ended(struct upload_cache *cache)
-{
-	if (cache->n_repeats > 0)
-		log_warning("the same fault came %u times more cache=%s: %s", cache->n_repeats,
-		            cache->config->name, cache->cause);
-	cache->n_repeats = 0;
-	cache->cause[0] = '\0';
-}
-
-static void record_finish(struct upload *u, enum job_result result, size_t endpoint)
-{
-	u->q.finish = (struct queue_finish){
-		.now_unix_s = clock_unix_s(),
-		.job = &u->job,
-		.result = result,
-		.endpoint = endpoint,
-		.sent_bytes = u->sent_bytes,
-	};
-	if (result == JOB_UPLOADED)
-		log_info("upload done job=%" PRId64 " cache=%s path=%s nar_bytes=%" PRIu64
-		         " sent_bytes=%" PRIu64 " took_s=%" PRId64 " tries=%u",
-		         u->job.id, u->cache->config->name, store_path_base(u->job.info.path),
-		         u->job.info.nar_size, u->sent_bytes, clock_unix_s() - u->started_unix_s,
-		         u->job.attempts + 1);
-	if (result == JOB_UPLOADED || result == JOB_PRESENT)
-		cache_cause_ended(u->cache);
-	if (u->cache->message.kind != ERROR_NONE && (result == JOB_UPLOADED || result == JOB_PRESENT)) {
-		log_info("cache works again cache=%s", u->cache->config->name);
-		u->cache->message.kind = ERROR_NONE;
-	}
-	record(u, QUEUE_FINISH);
-}
-
-static void record_release(struct upload *u)
-{
-	u->q.release = (struct queue_release){ .job_id = u->job.id, .cache = u->job.cache };
-	record(u, QUEUE_RELEASE);
-}
-
-static void record_fail(struct upload *u)
-{
-	log_error("upload failed job=%" PRId64 " cache=%s path=%s tries=%u: %s", u->job.id,
-	          u->cache->config->name, store_path_base(u->job.info.path), u->job.attempts + 1,
-	          u->fault.text);
-	u->q.fail = (struct queue_fail){ .now_unix_s = clock_unix_s(), .job = &u->job, .fault = &u->fault };
-	record(u, QUEUE_FAIL);
-}
-
-/* One cause is told once for the cache, then counted; what comes next says how often it came. */
-static void log_deferred(struct upload *u, uint64_t delay_s)
-{
-	struct upload_cache *cache = u->cache;
-
-	if (strncmp(cache->cause, u->fault.text, sizeof(cache->cause) - 1) == 0) {
-		cache->n_repeats++;
-		log_debug("upload failed job=%" PRId64 " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64
-		          "s",
-		          u->job.id, cache->config->name, store_path_base(u->job.info.path),
-		          u->job.attempts + 1, u->fault.text, delay_s);
-		return;
-	}
-	cache_cause_ended(cache);
-	snprintf(cache->cause, sizeof(cache->cause), "%.255s", u->fault.text);
-	if (u->fault.kind == ERROR_OPERATOR)
-		log_error("cache needs a hand cache=%s: %s; retrying in %" PRIu64 "s", cache->config->name,
-		          u->fault.text, delay_s);
-	else
-		log_warning("upload failed job=%" PRId64
-		            " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
-		            u->job.id, cache->config->name, store_path_base(u->job.info.path),
-		            u->job.attempts + 1, u->fault.text, delay_s);
-}
-
-static void record_defer(struct upload *u, const struct backoff_verdict *verdict, bool mismatch)
-{
-	int64_t now = clock_unix_s();
-
-	log_deferred(u, verdict->delay_s);
-	if (u->fault.kind == ERROR_OPERATOR)
-		u->cache->message = u->fault;
-	u->q.defer = (struct queue_defer){
-		.now_unix_s = now,
-		.job = &u->job,
-		.fault = &u->fault,
-		.not_before_unix_s = verdict->delay_s > 0 ? now + (int64_t)verdict->delay_s : 0,
-		.counts = verdict->counts,
-		.mismatch = mismatch,
-	};
-	record(u, QUEUE_DEFER);
-}
-
-static void record_fault(struct upload *u, bool mismatch)
-{
-	struct uploader *uploader = u->cache->uploader;
-	struct backoff_case c = {
-		.fault = &u->fault,
-		.attempts = u->job.attempts,
-		.give_up_after = uploader->config->give_up_after,
-		.random = uploader_random(uploader),
-	};
-	struct backoff_verdict verdict = backoff_decide(&c);
-
-	if (u->closing)
-		record_release(u);
-	else if (verdict.give_up)
-		record_fail(u);
-	else
-		record_defer(u, &verdict, mismatch);
-}
-
-/* ---- what differs from what Nix registered ---------------------------------------------------------- */
-
-static void on_refreshed(struct queue_op *op)
-{
-	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
-
-	if (op->err.kind != ERROR_NONE) {
-		u->fault = op->err;
-		record_fault(u, false);
-		return;
-	}
-	/* Its job started anew with the new path info; the claim is what is left of this one. */
-	record_release(u);
-}
-
-static void on_stored(struct store_info_query *query)
-{
-	struct upload *u = CONTAINER_OF(query, struct upload, query);
-	const char *path = u->job.info.path;
-
-	assert(u->state == UPLOAD_CHECKING_STORE);
-	if (query->err.kind != ERROR_NONE) {
-		u->fault = query->err;
-		record_fault(u, false);
-		return;
-	}
-	if (u->stored.path == NULL) {
-		error_set(&u->fault, ERROR_PERMANENT, "gone: %s is no longer valid in the store", path);
-		record_fault(u, false);
-		return;
-	}
-	if (memcmp(u->stored.nar_hash, u->job.info.nar_hash, SHA256_BYTES) != 0) {
-		log_info("path was rebuilt path=%s", store_path_base(path));
-		u->q.refresh = (struct queue_refresh){ .now_unix_s = clock_unix_s(), .info = &u->stored };
-		u->q.op.verb = QUEUE_REFRESH;
-		upload_move(u, UPLOAD_RECORDING);
-		queue_start(u->cache->uploader->queue, &u->q.op, on_refreshed);
-		return;
-	}
-	if (u->job.mismatches + 1 >= BACKOFF_MISMATCHES)
-		error_set(
-			&u->fault, ERROR_PERMANENT,
-			"differs from what Nix registered; look: nix-store --verify-path %s; mend: nix-store "
-			"--repair-path %s; then: nncachectl retry %s",
-			path, path, path);
-	record_fault(u, true);
-}
-
-static void check_store(struct upload *u)
-{
-	upload_move(u, UPLOAD_CHECKING_STORE);
-	u->query_path = u->job.info.path;
-	u->query = (struct store_info_query){ .paths = &u->query_path, .n_paths = 1, .infos = &u->stored };
-	store_info_start(u->cache->uploader->store, &u->query, on_stored);
 }
 
 /* ---- the NAR ---------------------------------------------------------------------------------------- */
@@ -485,89 +272,6 @@ static void send_nar(struct upload *u)
 
 /* ---- the narinfo ------------------------------------------------------------------------------------ */
 
-struct upload_sigs {
-	char **texts;
-	size_t n;
-};
-
-static bool is_signed_by(const struct path_info *info, const char *key_text)
-{
-	struct public_key key;
-	struct error err;
-
-	if (public_key_parse(&key, key_text, &err) < 0)
-		return false; /* the configuration was checked: a reload will say so */
-	for (size_t i = 0; i < info->n_sigs; i++)
-		if (signature_verify(info->sigs[i], &key, info))
-			return true;
-	return false;
-}
-
-/* May we vouch for it? `built`: built here, content-addressed, or somebody trusted vouches already. */
-static bool should_sign(const struct upload *u)
-{
-	const struct config *config = u->cache->uploader->config;
-
-	switch (u->cache->config->sign) {
-	case SIGN_NO:
-		return false;
-	case SIGN_CLOSURE:
-		return true;
-	case SIGN_BUILT:
-		break;
-	}
-	if (u->job.info.ultimate || u->job.info.ca != NULL)
-		return true;
-	for (size_t i = 0; i < config->n_upstreams; i++)
-		for (size_t k = 0; k < config->upstreams[i].public_keys.n; k++)
-			if (is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
-				return true;
-	return false;
-}
-
-static void free_sigs(struct upload_sigs *sigs)
-{
-	for (size_t i = 0; i < sigs->n; i++)
-		free(sigs->texts[i]);
-	free(sigs->texts);
-}
-
-static int sign(const struct upload *u, struct upload_sigs *sigs, struct error *err)
-{
-	size_t n_keys = should_sign(u) ? u->cache->n_keys : 0;
-	struct buf buf;
-
-	sigs->texts = calloc(n_keys + 1, sizeof(sigs->texts[0]));
-	for (size_t i = 0; sigs->texts != NULL && i < n_keys; i++) {
-		buf_init(&buf, SIG_MAX_BYTES);
-		signature_format(&buf, u->cache->keys[i], &u->job.info);
-		sigs->texts[i] = buf_take(&buf);
-		buf_fini(&buf);
-		if (sigs->texts[i] == NULL)
-			return error_set(err, ERROR_TRANSIENT, "out of memory");
-		sigs->n++;
-	}
-	return sigs->texts != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
-}
-
-static int format_narinfo(struct upload *u, struct error *err)
-{
-	CLEANUP(free_sigs) struct upload_sigs sigs = { 0 };
-	struct narinfo_file file = {
-		.url = u->object.nar_key,
-		.compression = u->object.compression,
-		.file_hash = u->job.has_file_hash ? u->job.file_hash : NULL,
-		.file_size = u->job.file_size,
-	};
-
-	if (sign(u, &sigs, err) < 0)
-		return -1;
-	file.sigs = (const char *const *)sigs.texts;
-	file.n_sigs = sigs.n;
-	buf_clear(&u->narinfo);
-	return narinfo_format(&u->narinfo, &u->job.info, &file, err);
-}
-
 static void on_info_put(struct backend_op *op)
 {
 	struct upload *u = CONTAINER_OF(op, struct upload, op);
@@ -588,7 +292,7 @@ static void send_info(struct upload *u)
 	struct error err;
 
 	upload_move(u, UPLOAD_SENDING_INFO);
-	if (format_narinfo(u, &err) < 0) {
+	if (vouch_format(u, &err) < 0) {
 		upload_fault(u, &err);
 		return;
 	}
@@ -722,30 +426,6 @@ void upload_prepared(struct upload *u, const struct error *err)
 		ask(u);
 }
 
-/* A fault of a server names the object; which one it was, the job says already. Without that, one cause is
- * one text however many paths met it. */
-static void mask(char *text, const char *object, size_t len, const char *name)
-{
-	size_t n_name = strlen(name);
-	char *at;
-
-	while ((at = memmem(text, strlen(text), object, len)) != NULL) {
-		memcpy(at, name, n_name);
-		memmove(at + n_name, at + len, strlen(at + len) + 1);
-	}
-}
-
-static void mask_objects(const struct upload *u, struct error *fault)
-{
-	char nar_hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
-
-	if (strstr(fault->text, u->job.info.path) != NULL)
-		return; /* it speaks of the path, and may name commands with it */
-	nixbase32_encode(nar_hash, u->job.info.nar_hash, SHA256_BYTES);
-	mask(fault->text, nar_hash, strlen(nar_hash), "NARHASH");
-	mask(fault->text, store_path_base(u->job.info.path), STORE_HASH_LEN, "HASH");
-}
-
 static void upload_fault(struct upload *u, const struct error *fault)
 {
 	bool was_sending = u->state == UPLOAD_SENDING,
@@ -753,7 +433,7 @@ static void upload_fault(struct upload *u, const struct error *fault)
 	enum pack_fault pack_fault = PACK_FINE;
 
 	u->fault = *fault;
-	mask_objects(u, &u->fault);
+	record_mask(u, &u->fault);
 	if (was_sending) {
 		if (u->nar.share != NULL && u->nar.share->state == NAR_FAILED)
 			pack_fault = u->nar.share->pack.fault;

@@ -152,6 +152,25 @@ void upload_prepared(struct upload *u, const struct error *err);
 const char *upload_step_name(const struct upload *u);
 uint64_t upload_done_bytes(const struct upload *u);
 
+/* ---- between the files of one upload ------------------------------------------------------------------ */
+
+void upload_move(struct upload *u, enum upload_state to);
+void upload_end(struct upload *u); /* frees U */
+
+/* record.c: the last word to the queue; U is freed after it. */
+void record_finish(struct upload *u, enum job_result result, size_t endpoint);
+void record_release(struct upload *u);
+/* U->fault: deferred or failed as plan/ decides; while closing the claim goes back instead. */
+void record_fault(struct upload *u, bool mismatch);
+/* Puts HASH and NARHASH where FAULT names the objects of U: one cause is then one text for all paths. */
+void record_mask(const struct upload *u, struct error *fault);
+
+/* check.c: asks the store about a path that differs, then records. */
+void check_store(struct upload *u);
+
+/* vouch.c: fills U->narinfo, signed by the cache's rule. */
+int vouch_format(struct upload *u, struct error *err) MUST_CHECK;
+
 /* ---- uploader.c, for transfer.c ------------------------------------------------------------------- */
 
 /* Makes sure that the cache is prepared; upload_prepared follows for every upload that waits. */

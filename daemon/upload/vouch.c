@@ -1,0 +1,91 @@
+/* The narinfo of an upload, with the signatures by which we vouch for the path. */
+#include <stdlib.h>
+
+#include "daemon/format/narinfo.h"
+#include "daemon/format/signature.h"
+#include "daemon/upload/transfer.h"
+
+#define SIG_MAX_BYTES KIB(1)
+
+struct upload_sigs {
+	char **texts;
+	size_t n;
+};
+
+static bool is_signed_by(const struct path_info *info, const char *key_text)
+{
+	struct public_key key;
+	struct error err;
+
+	if (public_key_parse(&key, key_text, &err) < 0)
+		return false; /* the configuration was checked: a reload will say so */
+	for (size_t i = 0; i < info->n_sigs; i++)
+		if (signature_verify(info->sigs[i], &key, info))
+			return true;
+	return false;
+}
+
+/* May we vouch for it? `built`: built here, content-addressed, or somebody trusted vouches already. */
+static bool should_sign(const struct upload *u)
+{
+	const struct config *config = u->cache->uploader->config;
+
+	switch (u->cache->config->sign) {
+	case SIGN_NO:
+		return false;
+	case SIGN_CLOSURE:
+		return true;
+	case SIGN_BUILT:
+		break;
+	}
+	if (u->job.info.ultimate || u->job.info.ca != NULL)
+		return true;
+	for (size_t i = 0; i < config->n_upstreams; i++)
+		for (size_t k = 0; k < config->upstreams[i].public_keys.n; k++)
+			if (is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
+				return true;
+	return false;
+}
+
+static void free_sigs(struct upload_sigs *sigs)
+{
+	for (size_t i = 0; i < sigs->n; i++)
+		free(sigs->texts[i]);
+	free(sigs->texts);
+}
+
+static int make_sigs(const struct upload *u, struct upload_sigs *sigs, struct error *err)
+{
+	size_t n_keys = should_sign(u) ? u->cache->n_keys : 0;
+	struct buf buf;
+
+	sigs->texts = calloc(n_keys + 1, sizeof(sigs->texts[0]));
+	for (size_t i = 0; sigs->texts != NULL && i < n_keys; i++) {
+		buf_init(&buf, SIG_MAX_BYTES);
+		signature_format(&buf, u->cache->keys[i], &u->job.info);
+		sigs->texts[i] = buf_take(&buf);
+		buf_fini(&buf);
+		if (sigs->texts[i] == NULL)
+			return error_set(err, ERROR_TRANSIENT, "out of memory");
+		sigs->n++;
+	}
+	return sigs->texts != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+}
+
+int vouch_format(struct upload *u, struct error *err)
+{
+	CLEANUP(free_sigs) struct upload_sigs sigs = { 0 };
+	struct narinfo_file file = {
+		.url = u->object.nar_key,
+		.compression = u->object.compression,
+		.file_hash = u->job.has_file_hash ? u->job.file_hash : NULL,
+		.file_size = u->job.file_size,
+	};
+
+	if (make_sigs(u, &sigs, err) < 0)
+		return -1;
+	file.sigs = (const char *const *)sigs.texts;
+	file.n_sigs = sigs.n;
+	buf_clear(&u->narinfo);
+	return narinfo_format(&u->narinfo, &u->job.info, &file, err);
+}
