@@ -104,3 +104,56 @@ load common
 	nix-store --gc
 	[ -e "$path" ]
 }
+
+@test "a cache of another store directory is an error that names both" {
+	mkdir -p "$T/cache"
+	printf 'StoreDir: /elsewhere/store\n' >"$T/cache/nix-cache-info"
+	start_daemon
+	path=$(build_path program)
+	wait_until 20 status_is '.caches[0].message != null and .caches[0].message != ""'
+	run ctl status
+	[[ "$output" == *"/elsewhere/store"* ]]
+	cache_lacks "$T/cache" "$path"
+	grep -qx 'StoreDir: /elsewhere/store' "$T/cache/nix-cache-info"
+}
+
+@test "a thousand idle connections of one user do not keep root's hook waiting" {
+	[ "$(id -u)" = 0 ] || skip "needs root, to be two users"
+	start_daemon
+	path=$(make_path program)
+	chmod 755 "$T/run"
+	start idle python3 -c "
+import os, socket, time
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+held = []
+for _ in range(1000):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(0.05)
+    try:
+        s.connect('$SOCKET')
+        held.append(s)
+    except OSError:
+        pass
+    if len(held) == 300:
+        print('held', flush=True)
+print('held', flush=True)
+time.sleep(60)"
+	wait_until 30 grep -q held "$T/log/idle.log"
+	call_hook "$path"
+	# It was answered: nothing went to the spool.
+	[ -z "$(find "$T/state/spool" -name '*.req')" ]
+	wait_until 30 cache_has "$T/cache" "$path"
+}
+
+@test "a path rebuilt with other contents does not overwrite what is published" {
+	start_daemon
+	path=$(build_path program 3000)
+	wait_until 30 uploaded
+	first=$(sed -n 's/^NarHash: //p' "$T/cache/$(hash_of "$path").narinfo")
+	nix-store --delete --ignore-liveness "$path"
+	[ "$(build_path program 3000)" = "$path" ] # of random bytes: other contents, another NAR hash
+	wait_until 30 uploaded
+	# What is published is never overwritten, and is whole.
+	[ "$first" = "$(sed -n 's/^NarHash: //p' "$T/cache/$(hash_of "$path").narinfo")" ]
+	come_back "file://$T/cache" "$path"
+}

@@ -91,3 +91,55 @@ setup() {
 	wait_until 50 uploaded
 	cache_has "$T/www" "${paths[@]}"
 }
+
+@test "a root that a killed hook left behind is taken in, not deleted" {
+	start_nginx
+	path=$(make_path program)
+	ln -s "$path" "$T/var/gcroots/nncache/$(basename "$path").4711.1700000000000000000"
+	touch -h -d '1 minute ago' "$T/var/gcroots/nncache"/*
+	start_daemon
+	wait_until 30 cache_has "$T/www" "$path"
+	wait_until 30 no_roots
+}
+
+@test "a root that a power cut lost is made again before a collector runs" {
+	start_daemon # nobody listens at the cache's port
+	path=$(build_path program)
+	wait_until 20 status_is '.queue.delayed == 1'
+	stop_daemon KILL
+	rm "$T/var/gcroots/nncache"/*
+	start_daemon
+	nix-store --gc
+	[ -e "$path/data" ]
+}
+
+@test "a spool file that is none is set aside and reported, and the others are taken in" {
+	start_nginx
+	path=$(make_path program)
+	call_hook "$path"
+	echo nonsense >"$T/state/spool/1700000000000000000.1.req"
+	printf 'nncache 1 enqueue\npath /etc/passwd\nend\n' >"$T/state/spool/1700000000000000000.2.req"
+	start_daemon
+	wait_until 30 cache_has "$T/www" "$path"
+	[ -e "$T/state/spool/1700000000000000000.1.req.bad" ]
+	[ -e "$T/state/spool/1700000000000000000.2.req.bad" ]
+	run ctl status
+	[[ "$output" == *spool* ]]
+	[ -z "$(find "$T/state/spool" -name '*.req')" ]
+}
+
+@test "a daemon ended in the middle by SIGTERM ends at once, and the next one goes on" {
+	write_config "http://127.0.0.1:$PORT" 'upload-rate = 1M'
+	start_nginx
+	start_daemon
+	path=$(build_path program 8000000)
+	wait_until 20 status_is '.queue.in_flight == 1'
+	start=$SECONDS
+	stop_daemon
+	[ "$STOPPED_WITH" -eq 0 ]
+	[ $((SECONDS - start)) -le 10 ]
+	cache_lacks "$T/www" "$path"
+	write_config "http://127.0.0.1:$PORT"
+	start_daemon
+	wait_until 30 cache_has "$T/www" "$path"
+}
