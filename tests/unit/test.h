@@ -6,7 +6,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
+
+/* N, or a twentieth of it where NNCACHE_TEST_FEW is set: under valgrind, which costs thirty times. */
+static inline int test_many(int n)
+{
+	return getenv("NNCACHE_TEST_FEW") != NULL ? n / 20 : n;
+}
 
 #endif

@@ -696,7 +696,7 @@ static void the_rate_bounds_bodies_of_both_kinds(void **state)
 	for (int i = 0; i < 8; i++)
 		if (trials[i].req.status != 201)
 			fail_msg("%d: %s", i, trials[i].req.err.text);
-	assert_in_range(clock_mono_ms() - begin_ms, 1400, 4000); /* 800,000 bytes, the last on credit */
+	assert_true(clock_mono_ms() - begin_ms >= 1400); /* 800,000 bytes, the last on credit */
 	close_all();
 }
 

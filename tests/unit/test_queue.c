@@ -1752,15 +1752,15 @@ static uint32_t random_below(uint32_t n)
 	return (random_state >> 8) % n;
 }
 
-static void push_random_closure(void)
+static void push_random_closure(int n_paths)
 {
 	static struct node nodes[32];
 	int first = 1;
 
-	while (first <= N_RANDOM) {
+	while (first <= n_paths) {
 		size_t n = 0;
 
-		for (; n < 32 && first <= N_RANDOM; n++, first++) {
+		for (; n < 32 && first <= n_paths; n++, first++) {
 			struct node *node = &nodes[n];
 
 			*node = (struct node){ .path = first, .nar_size = 1 + random_below(100000) };
@@ -1776,10 +1776,11 @@ static void everything_of_a_large_store_ends_whatever_the_order(void **state)
 {
 	struct queue_job jobs[N_CLAIMS];
 	size_t n = 0, n_steps = 0;
+	unsigned n_paths = (unsigned)test_many(N_RANDOM);
 	(void)state;
 
-	push_random_closure();
-	assert_int_equal(count(JOB_READY), N_RANDOM);
+	push_random_closure((int)n_paths);
+	assert_int_equal(count(JOB_READY), n_paths);
 	for (;;) {
 		size_t i;
 
@@ -1794,9 +1795,9 @@ static void everything_of_a_large_store_ends_whatever_the_order(void **state)
 		jobs[i] = jobs[--n];
 		n_steps++;
 	}
-	assert_counts(0, 0, 0, 0, 0, N_RANDOM);
+	assert_counts(0, 0, 0, 0, 0, n_paths);
 	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 0);
-	assert_true(n_steps < 2 * N_RANDOM + 1);
+	assert_true(n_steps < 2 * n_paths + 1);
 	assert_counts_survive();
 }
 

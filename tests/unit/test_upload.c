@@ -520,7 +520,7 @@ static void upload_all(void)
 static void twenty_thousand_paths_in_any_order_are_published_without_stopping(void **state)
 {
 	(void)state;
-	open_rig(N_MANY);
+	open_rig((unsigned)test_many(N_MANY));
 	fill_queue();
 	upload_all();
 	assert_all_done();
