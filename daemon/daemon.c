@@ -63,11 +63,13 @@ struct daemon {
 	bool is_pruning, is_unprotecting;
 	bool stopping;
 	bool is_closing_parts;
+	bool reload_again; /* asked for while one was under way: that one may have read the old files */
 	int status;
 };
 
 static int open_parts(struct daemon *daemon, struct error *err);
 static void close_parts(struct daemon *daemon);
+static void reload(struct daemon *daemon);
 
 /* ---- what the parts tell each other ------------------------------------------------------------------ */
 
@@ -160,7 +162,8 @@ static void show_parts(struct daemon *daemon)
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};
 
-	server_set_parts(daemon->server, &parts);
+	if (daemon->server != NULL)
+		server_set_parts(daemon->server, &parts);
 }
 
 static void daemon_fail(struct daemon *daemon, const struct error *err)
@@ -430,15 +433,23 @@ static void parts_closed(struct daemon *daemon)
 	struct error err;
 
 	daemon->is_closing_parts = false;
+	if (daemon->stopping && daemon->server != NULL) {
+		close_parts(daemon); /* a reload was to keep the server */
+		return;
+	}
 	if (daemon->stopping) {
 		finish(daemon);
 		return;
 	}
+	if (daemon->server != NULL)
+		server_reconfigure(daemon->server, daemon->next_config);
 	config_free(daemon->config);
 	daemon->config = daemon->next_config;
 	daemon->next_config = NULL;
 	if (open_parts(daemon, &err) < 0)
 		daemon_fail(daemon, &err);
+	else if (daemon->reload_again)
+		reload(daemon);
 }
 
 static void on_queue_closed(void *ctx)
@@ -534,7 +545,8 @@ static void reload(struct daemon *daemon)
 	struct config *config = NULL;
 	struct buf messages;
 
-	if (daemon->next_config != NULL || daemon->is_closing_parts)
+	daemon->reload_again = daemon->is_closing_parts;
+	if (daemon->is_closing_parts)
 		return;
 	buf_init(&messages, MIB(1));
 	free(daemon->config_error);
