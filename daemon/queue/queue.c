@@ -322,6 +322,32 @@ static void note_pause(struct queue *queue, const struct queue_op *op)
 		if ((pause->caches >> i & 1) != 0)
 			queue->paused_until_unix_s[i] = pause->until_unix_s;
 	}
+	/* The batch told of its changes when its first operation was done: the pause was still the old one.
+	 */
+	if (queue->on_change != NULL)
+		queue->on_change(queue->ctx, pause->caches, false);
+}
+
+static void free_texts(char **texts, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(texts[i]);
+	free(texts);
+}
+
+/* What a page released must not wait for the last one: until then it may be handed over again, and
+ * would lose its new root. */
+static void release_page(struct queue *queue, struct queue_op *op)
+{
+	size_t *n;
+	char ***released = op_released(op, &n);
+
+	if (released == NULL || *n == 0 || queue->on_released == NULL)
+		return;
+	queue->on_released(queue->ctx, *released, *n);
+	free_texts(*released, *n);
+	*released = NULL;
+	*n = 0;
 }
 
 static void on_op(struct lane_job *job)
@@ -336,6 +362,7 @@ static void on_op(struct lane_job *job)
 	if (effects != NULL)
 		apply_effects(queue, effects);
 	if (op->has_more && op->err.kind == ERROR_NONE) {
+		release_page(queue, op);
 		if (!queue->closing) {
 			lane_post(queue->lane, &op->job, on_op);
 			return;
@@ -343,13 +370,6 @@ static void on_op(struct lane_job *job)
 		error_set(&op->err, ERROR_CANCELED, "the queue is closing");
 	}
 	op->done(op);
-}
-
-static void free_texts(char **texts, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(texts[i]);
-	free(texts);
 }
 
 /* What came out is zero from the start: an operation can fail without having run. */

@@ -58,7 +58,8 @@ struct queue_config {
 	 * cache number i. Bit 63 with ROOTS: roots to resolve. */
 	void (*on_change)(void *ctx, uint64_t caches, bool roots);
 	/* Or NULL. On the loop: these store paths were released (see QUEUE_END_ROOT) by work that has no
-	 * list of its own: pages that went on by themselves, PUBLISH, PAGE, EXPAND_ROOT. Borrowed. */
+	 * list of its own: pages that went on by themselves, PUBLISH, PAGE, EXPAND_ROOT; and by all pages
+	 * of a FORGET but the last. Borrowed. */
 	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
 	void *ctx;
 };

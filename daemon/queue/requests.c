@@ -415,6 +415,18 @@ static int put_off(struct queue_db *q, const struct queue_end_root *end, struct 
 	return stmt_run(st, err);
 }
 
+/* Another root's closure may have made the jobs of this path, or made them before this root came: whichever
+ * of them ends last has to look at its roots. */
+static int mark_own_jobs(struct queue_db *q, const char *path, struct error *err)
+{
+	STMT(st, q->db,
+	     "UPDATE job SET is_root = 1 WHERE path = (SELECT id FROM path WHERE path = :path)"
+	     " AND is_root = 0 AND state < 5");
+
+	stmt_bind_text(st, ":path", path);
+	return stmt_run(st, err);
+}
+
 int requests_end_root(struct queue_db *q, struct queue_op *op)
 {
 	struct queue_end_root *end = CONTAINER_OF(op, struct queue_end_root, op);
@@ -435,7 +447,11 @@ int requests_end_root(struct queue_db *q, struct queue_op *op)
 		to = ROOT_RESOLVING;
 	if (root_move(q, end->root_id, &root, to, end->text, end->now_unix_s, &op->err) < 0)
 		return -1;
-	return to == ROOT_QUEUED ? root_check(q, end->root_id, end->now_unix_s, &op->err) : 0;
+	if (to != ROOT_QUEUED)
+		return 0;
+	if (mark_own_jobs(q, root.path, &op->err) < 0)
+		return -1;
+	return root_check(q, end->root_id, end->now_unix_s, &op->err);
 }
 
 /* ---- expand */
