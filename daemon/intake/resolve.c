@@ -30,7 +30,6 @@ struct batch_root {
 	struct queue_root root;
 	uint32_t node;
 	uint64_t caches;  /* after the filters */
-	size_t n_pages;   /* on their way */
 	struct error err; /* of a page, or of the walk */
 	struct store_outputs_query outputs;
 	struct roots_add add;
@@ -53,6 +52,8 @@ struct walk_batch {
 	struct batch_root *roots;
 	size_t n_roots;
 	size_t n_waits; /* callbacks still to come */
+	size_t n_pages; /* on their way */
+	bool lacks_page;
 	uint64_t all_caches;
 	bool force;
 	int64_t now_unix_s;
@@ -69,6 +70,7 @@ struct walk_batch {
 };
 
 static void discover(struct walk_batch *batch);
+static void end_roots(struct walk_batch *batch);
 static void end_root(struct batch_root *r, enum root_state state, const char *text,
                      int64_t not_before_unix_s);
 
@@ -174,22 +176,26 @@ static void put_off_all(struct walk_batch *batch, const struct error *err)
 
 /* ---- pages ------------------------------------------------------------------------------------------- */
 
+static void page_is_in(struct walk_batch *batch)
+{
+	if (--batch->n_pages > 0)
+		return;
+	end_roots(batch);
+	batch_unwait(batch);
+}
+
 static void on_page(struct queue_op *op)
 {
 	struct page *page = CONTAINER_OF(op, struct page, op.op);
 	struct batch_root *r = page->owner;
 
-	if (op->err.kind != ERROR_NONE)
+	if (op->err.kind != ERROR_NONE) {
 		r->err = op->err;
+		r->batch->lacks_page = true;
+	}
 	queue_op_fini(op);
 	free(page);
-	if (--r->n_pages > 0)
-		return;
-	if (r->err.kind != ERROR_NONE)
-		put_off(r);
-	else
-		end_root(r, ROOT_QUEUED, NULL, 0);
-	batch_unwait(r->batch);
+	page_is_in(r->batch);
 }
 
 static uint64_t withheld_bits(const struct intake *intake, const struct path_info *info, uint64_t caches)
@@ -215,7 +221,7 @@ static void fill_node(struct queue_node *ret, const struct batch_root *r, uint32
 		.layer = node->layer,
 		.caches = caches,
 		.ask_first = withheld_bits(intake, &node->info, caches),
-		.is_root = number == r->node,
+		.is_root = node->is_root, /* maybe of another root of the batch, whose pages leave it out */
 	};
 }
 
@@ -236,38 +242,44 @@ static bool post_page(struct batch_root *r, const uint32_t *order, size_t n)
 		.nodes = page->nodes,
 		.n_nodes = n,
 	};
-	r->n_pages++;
+	r->batch->n_pages++;
 	queue_start(r->batch->intake->queue, &page->op.op, on_page);
 	return true;
 }
 
 static void enqueue_root(struct batch_root *r, uint32_t *order)
 {
-	int64_t n;
+	int64_t n = walk_order(&r->batch->graph, r->node, r->caches, order, &r->err);
 
-	if (r->caches == 0) {
-		end_root(r, ROOT_WITHHELD, "withheld by exclude-roots or include-roots of every cache", 0);
-		return;
-	}
-	n = walk_order(&r->batch->graph, r->node, r->caches, order, &r->err);
-	if (n < 0) {
-		put_off(r);
-		return;
-	}
-	if (n == 0) {
-		end_root(r, ROOT_QUEUED, NULL, 0);
-		return;
-	}
-	r->batch->n_waits++;
 	for (int64_t at = 0; at < n; at += QUEUE_PAGE_MAX)
-		if (!post_page(r, order + at, (size_t)(n - at < QUEUE_PAGE_MAX ? n - at : QUEUE_PAGE_MAX)))
+		if (!post_page(r, order + at, (size_t)(n - at < QUEUE_PAGE_MAX ? n - at : QUEUE_PAGE_MAX))) {
 			error_set(&r->err, ERROR_TRANSIENT, "out of memory");
-	if (r->n_pages == 0) {
-		put_off(r);
-		batch_unwait(r->batch);
+			r->batch->lacks_page = true;
+		}
+}
+
+/* Roots share pages: with one of them lost, none of the batch is known to have all of its closure queued. */
+static void end_roots(struct walk_batch *batch)
+{
+	for (size_t i = 0; i < batch->n_roots; i++) {
+		struct batch_root *r = &batch->roots[i];
+
+		if (r->root.is_derivation)
+			continue;
+		if (batch->lacks_page && r->err.kind == ERROR_NONE)
+			error_set(&r->err, ERROR_TRANSIENT,
+			          "what it shares with another path was not queued");
+		if (r->err.kind != ERROR_NONE)
+			put_off(r);
+		else if (r->caches == 0)
+			end_root(r, ROOT_WITHHELD,
+			         "withheld by exclude-roots or include-roots of every cache", 0);
+		else
+			end_root(r, ROOT_QUEUED, NULL, 0);
 	}
 }
 
+/* What a forced root shares with others is in its own pages again, which say so. */
 static void enqueue_all(struct walk_batch *batch)
 {
 	uint32_t *order = calloc(batch->graph.n_nodes + 1, sizeof(order[0]));
@@ -279,11 +291,18 @@ static void enqueue_all(struct walk_batch *batch)
 		return;
 	}
 	batch->n_waits++;
-	for (size_t i = 0; i < batch->n_roots; i++)
-		if (!batch->roots[i].root.is_derivation)
-			enqueue_root(&batch->roots[i], order);
+	batch->n_pages = 1; /* until all are posted */
+	for (int forced = 0; forced <= 1; forced++) {
+		walk_start_over(&batch->graph);
+		for (size_t i = 0; i < batch->n_roots; i++) {
+			struct batch_root *r = &batch->roots[i];
+
+			if (!r->root.is_derivation && r->root.force == forced && r->caches != 0)
+				enqueue_root(r, order);
+		}
+	}
 	free(order);
-	batch_unwait(batch);
+	page_is_in(batch);
 }
 
 /* ---- discovery --------------------------------------------------------------------------------------- */

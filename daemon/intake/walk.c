@@ -140,6 +140,19 @@ static void leave_all(struct descent *d)
 		d->walk->nodes[d->stack[--d->depth].node].is_on_stack = false;
 }
 
+/* An order that is not used must not keep another root from what is in it. */
+static void take_back(struct descent *d, const uint32_t *order, int64_t n)
+{
+	for (int64_t i = 0; i < n; i++)
+		d->walk->nodes[order[i]].emitted &= ~d->caches;
+}
+
+void walk_start_over(struct walk *walk)
+{
+	for (uint32_t i = 0; i < walk->n_nodes; i++)
+		walk->nodes[i].emitted = 0;
+}
+
 int64_t walk_order(struct walk *walk, uint32_t root, uint64_t caches, uint32_t *order, struct error *err)
 {
 	struct descent d = { .walk = walk, .caches = caches };
@@ -162,6 +175,7 @@ int64_t walk_order(struct walk *walk, uint32_t root, uint64_t caches, uint32_t *
 			else
 				error_set(err, ERROR_PERMANENT,
 				          "gone: %s, which it needs, is not valid in the store", node->path);
+			take_back(&d, order, n);
 			n = -1;
 			break;
 		}

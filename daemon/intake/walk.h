@@ -38,8 +38,11 @@ int walk_know(struct walk *walk, uint32_t node, struct path_info *info, struct e
 
 /* Appends to ORDER (room for n_nodes) the nodes below and with ROOT that CACHES still need, references
  * first, each once, and sets their layers. Returns how many, or -1 with a sentence when something of the
- * closure is not valid (PERMANENT) or there is no memory (TRANSIENT). */
+ * closure is not valid (PERMANENT) or there is no memory (TRANSIENT); nothing is in order then that was not
+ * before. */
 int64_t walk_order(struct walk *walk, uint32_t root, uint64_t caches, uint32_t *order, struct error *err)
 	MUST_CHECK;
+/* Nothing is in order any more. */
+void walk_start_over(struct walk *walk);
 
 #endif

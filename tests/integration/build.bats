@@ -53,6 +53,17 @@ load common
 	[ ! -e "$path" ]
 }
 
+@test "of paths handed over together, one needed by the other, each lets its root go" {
+	needed=$(make_path needed)
+	needing=$(make_path needing 64 "$needed")
+	start_daemon
+	call_hook "$needing" "$needed"
+
+	wait_until 10 uploaded
+	cache_has "$T/cache" "$needing" "$needed"
+	wait_until 5 no_roots
+}
+
 @test "a path already in the cache is not sent again" {
 	start_daemon
 	path=$(build_path program 50000)

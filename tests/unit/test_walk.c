@@ -129,6 +129,41 @@ static void a_closure_with_an_invalid_path_is_refused_by_name(void **state)
 	walk_fini(&walk);
 }
 
+static void a_closure_that_is_refused_keeps_nothing_from_other_roots(void **state)
+{
+	const unsigned refs[] = { 1, 2 };
+	uint32_t order[8];
+	struct walk walk;
+	struct error err;
+	(void)state;
+
+	walk_init(&walk);
+	know(&walk, 0, refs, 2);
+	know(&walk, 1, NULL, 0); /* 2 is not known */
+	assert_int_equal(walk_order(&walk, 0, 1, order, &err), -1);
+	assert_int_equal(walk_order(&walk, 1, 1, order, &err), 1);
+	assert_int_equal(order[0], 1);
+	walk_fini(&walk);
+}
+
+static void started_over_all_comes_again(void **state)
+{
+	const unsigned refs[] = { 1 };
+	uint32_t order[8];
+	struct walk walk;
+	struct error err;
+	(void)state;
+
+	walk_init(&walk);
+	know(&walk, 0, refs, 1);
+	know(&walk, 1, NULL, 0);
+	assert_int_equal(walk_order(&walk, 0, 1, order, &err), 2);
+	assert_int_equal(walk_order(&walk, 1, 1, order, &err), 0);
+	walk_start_over(&walk);
+	assert_int_equal(walk_order(&walk, 1, 1, order, &err), 1);
+	walk_fini(&walk);
+}
+
 static void a_cycle_that_nix_would_never_make_ends_all_the_same(void **state)
 {
 	const unsigned a[] = { 1 }, b[] = { 0 };
@@ -152,6 +187,8 @@ int main(void)
 		cmocka_unit_test(a_second_root_brings_only_what_is_new_to_it),
 		cmocka_unit_test(nothing_below_a_pruned_path_is_wanted),
 		cmocka_unit_test(a_closure_with_an_invalid_path_is_refused_by_name),
+		cmocka_unit_test(a_closure_that_is_refused_keeps_nothing_from_other_roots),
+		cmocka_unit_test(started_over_all_comes_again),
 		cmocka_unit_test(a_cycle_that_nix_would_never_make_ends_all_the_same),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
