@@ -1924,6 +1924,7 @@ static void pages_that_a_restart_cut_off_are_done_after_it(void **state)
 	op.job = &glibc;
 	queue_start(queue, &op.op, close_at_once);
 	loop_run(&loop);
+	queue_op_fini(&op.op);
 	queue_job_fini(&glibc);
 	open_with(standard, N_ELEMENTS(standard));
 	assert_counts(N, 0, 0, 0, 0, 1);
