@@ -91,8 +91,10 @@ static int prepare(struct intake_handover *h, const struct intake *intake)
 		.caches = h->caches,
 		.force = h->force,
 	};
-	h->roots_add =
-		(struct roots_add){ .paths = h->paths, .n_paths = h->n_paths, .is_valid = h->is_valid };
+	/* A derivation stays until its outputs have taken its place: without it nobody could name them. */
+	h->roots_add = (struct roots_add){ .paths = only_derivation ? &h->derivation : h->paths,
+		                           .n_paths = n,
+		                           .is_valid = h->is_valid };
 	return 0;
 }
 
@@ -121,6 +123,8 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 
 static bool is_on_its_way(const struct intake *intake, const char *path)
 {
+	if (resolve_protects(&intake->resolve, path))
+		return true;
 	for (const struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
 		for (size_t i = 0; i < h->roots_add.n_paths; i++)
 			if (strcmp(h->roots_add.paths[i], path) == 0)

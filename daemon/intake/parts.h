@@ -76,5 +76,7 @@ void resolve_open(struct intake *intake);
 void resolve_poke(struct intake *intake);
 void resolve_close(struct intake *intake);
 bool resolve_is_busy(const struct resolve *resolve);
+/* Is PATH an output on its way into the queue? Its root must stay. */
+bool resolve_protects(const struct resolve *resolve, const char *path);
 
 #endif

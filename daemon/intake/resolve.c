@@ -258,6 +258,13 @@ static void enqueue_root(struct batch_root *r, uint32_t *order)
 		}
 }
 
+static const char *why_withheld(const struct batch_root *r)
+{
+	if ((r->root.caches & r->batch->intake->targets) == 0)
+		return "withheld, its caches are only read: push = no, or auto without credentials";
+	return "withheld by exclude-roots or include-roots of every cache";
+}
+
 /* Roots share pages: with one of them lost, none of the batch is known to have all of its closure queued. */
 static void end_roots(struct walk_batch *batch)
 {
@@ -272,8 +279,7 @@ static void end_roots(struct walk_batch *batch)
 		if (r->err.kind != ERROR_NONE)
 			put_off(r);
 		else if (r->caches == 0)
-			end_root(r, ROOT_WITHHELD,
-			         "withheld by exclude-roots or include-roots of every cache", 0);
+			end_root(r, ROOT_WITHHELD, why_withheld(r), 0);
 		else
 			end_root(r, ROOT_QUEUED, NULL, 0);
 	}
@@ -425,6 +431,15 @@ static void discover(struct walk_batch *batch)
 
 /* ---- derivations ------------------------------------------------------------------------------------- */
 
+static void free_outputs(struct batch_root *r)
+{
+	for (size_t i = 0; i < r->outputs.n_outputs; i++)
+		free(r->outputs.outputs[i]);
+	free(r->outputs.outputs);
+	r->outputs.outputs = NULL;
+	r->outputs.n_outputs = 0;
+}
+
 static void on_expanded(struct queue_op *op)
 {
 	struct batch_root *r = CONTAINER_OF(op, struct batch_root, expand.op);
@@ -432,9 +447,7 @@ static void on_expanded(struct queue_op *op)
 	r->err = op->err;
 	queue_op_fini(op);
 	free(r->expand_paths);
-	for (size_t i = 0; i < r->outputs.n_outputs; i++)
-		free(r->outputs.outputs[i]);
-	free(r->outputs.outputs);
+	free_outputs(r);
 	if (r->err.kind != ERROR_NONE)
 		put_off(r);
 	batch_unwait(r->batch);
@@ -451,7 +464,11 @@ static void on_outputs(struct store_outputs_query *query)
 	r->expand_paths = calloc(query->n_outputs + 1, sizeof(r->expand_paths[0]));
 	if (r->err.kind == ERROR_NONE && r->expand_paths == NULL)
 		error_set(&r->err, ERROR_TRANSIENT, "out of memory");
+	if (r->err.kind == ERROR_NONE && query->n_outputs == 0)
+		error_set(&r->err, ERROR_PERMANENT, "gone: no output of %s is valid in the store",
+		          r->root.path);
 	if (r->err.kind != ERROR_NONE) {
+		free_outputs(r);
 		free(r->expand_paths);
 		put_off(r);
 		batch_unwait(r->batch);
@@ -636,6 +653,17 @@ void resolve_close(struct intake *intake)
 		if (batch->roots[i].has_ended && timer_is_set(&batch->roots[i].retry))
 			timer_close(&batch->roots[i].retry, on_timer_closed);
 	timer_close(&intake->resolve.due, on_due_closed);
+}
+
+bool resolve_protects(const struct resolve *resolve, const char *path)
+{
+	const struct walk_batch *batch = resolve->batch;
+
+	for (size_t i = 0; batch != NULL && i < batch->n_roots; i++)
+		for (size_t k = 0; k < batch->roots[i].outputs.n_outputs; k++)
+			if (strcmp(batch->roots[i].outputs.outputs[k], path) == 0)
+				return true;
+	return false;
 }
 
 bool resolve_is_busy(const struct resolve *resolve)

@@ -107,8 +107,10 @@ static uint64_t cache_bits(const struct intake *intake, const struct request *re
 	for (size_t i = 0; i < request->n_caches; i++) {
 		const struct cache_config *cache = config_find_cache(intake->config, request->caches[i]);
 
+		/* With broken settings no cache is known: the file waits for better ones. */
 		if (cache == NULL) {
-			error_set(err, ERROR_PERMANENT, "no cache is named \"%s\"", request->caches[i]);
+			error_set(err, intake->resolves ? ERROR_PERMANENT : ERROR_TRANSIENT,
+			          "no cache is named \"%s\"", request->caches[i]);
 			return 0;
 		}
 		bits |= UINT64_C(1) << (cache - intake->config->caches);

@@ -59,6 +59,8 @@ static void on_page(struct queue_op *op)
 	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.page.op);
 	struct sweep *sweep = &intake->sweep;
 
+	if (op->err.kind != ERROR_NONE)
+		log_warning("roots of unfinished requests are missing: %s", op->err.text);
 	if (op->err.kind != ERROR_NONE || sweep->page.n_paths == 0) {
 		queue_op_fini(op);
 		remade(intake);
@@ -120,8 +122,8 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 		stray_free(stray);
 		return;
 	}
-	/* A hook that knew no outputs (floating content-addressed ones) made a root of the derivation. */
-	if (!entry->is_ours && store_path_is_derivation(stray->path)) {
+	/* Of a hand-over that knew no outputs (floating content-addressed ones) it is the derivation. */
+	if (store_path_is_derivation(stray->path)) {
 		stray->handover.derivation = stray->path;
 	} else {
 		stray->paths[0] = stray->path;

@@ -1,0 +1,593 @@
+/* intake: hand-overs, spool files, stray roots and resolving, with the real queue, GC roots, and a store
+ * that is a database below a scratch directory. */
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/spool.h"
+#include "daemon/intake/intake.h"
+#include "daemon/loop/timer.h"
+#include "tests/unit/test.h"
+
+#define STORE "/nix/store"
+#define OUT   STORE "/a0000000000000000000000000000000-out"
+#define DEV   STORE "/b0000000000000000000000000000000-dev"
+#define GONE  STORE "/c0000000000000000000000000000000-gone"
+#define DRV   STORE "/d0000000000000000000000000000000-x.drv"
+#define LOST  STORE "/f0000000000000000000000000000000-y.drv"
+#define HASH  "f0dddfc0d7ab95f11f38544d90441a6516555ff5f8581edfb8da5c159961d957"
+
+static const char store_sql[] =
+	"CREATE TABLE ValidPaths(id integer primary key autoincrement not null, path text unique not null,"
+	" hash text not null, registrationTime integer not null, deriver text, narSize integer,"
+	" ultimate integer, sigs text, ca text);"
+	"CREATE TABLE Refs(referrer integer not null, reference integer not null,"
+	" primary key (referrer, reference));"
+	"CREATE TABLE DerivationOutputs(drv integer not null, id text not null, path text not null,"
+	" primary key (drv, id));"
+	"INSERT INTO ValidPaths VALUES (1, '" OUT "', 'sha256:" HASH "', 1, '', 232, 1, '', ''),"
+	" (2, '" DEV "', 'sha256:" HASH "', 1, '', 240, 1, '', ''),"
+	" (3, '" DRV "', 'sha256:" HASH "', 1, '', 7, 0, '', ''),"
+	" (4, '" LOST "', 'sha256:" HASH "', 1, '', 7, 0, '', '');"
+	"INSERT INTO Refs VALUES (2, 1);"
+	"INSERT INTO DerivationOutputs VALUES (3, 'out', '" OUT "'), (3, 'dev', '" DEV "'), (4, 'out', '" GONE
+	"');";
+
+static struct {
+	char dir[64], spool_dir[96], state_dir[96], roots_dir[128], fallback_dir[96];
+	struct loop loop;
+	struct queue *queue;
+	struct store *store;
+	struct roots *roots;
+	struct policy *policy;
+	struct intake *intake;
+	struct config config;
+	struct cache_config cache;
+	bool is_ready, is_closed, has_no_cache;
+	uint64_t targets;
+	unsigned n_handed_over;
+} t;
+
+static void on_fatal(void *ctx, const struct error *err)
+{
+	(void)ctx;
+	fail_msg("%s", err->text);
+}
+
+static void on_change(void *ctx, uint64_t caches, bool roots)
+{
+	(void)ctx;
+	(void)caches;
+	if (roots && t.intake != NULL)
+		intake_poke(t.intake);
+}
+
+static void on_released(void *ctx, char *const *paths, size_t n_paths)
+{
+	(void)ctx;
+	if (t.intake != NULL)
+		intake_released(t.intake, paths, n_paths);
+}
+
+static void on_ready(void *ctx)
+{
+	(void)ctx;
+	t.is_ready = true;
+}
+
+static void make(const char *dir)
+{
+	struct error err;
+
+	assert_int_equal(make_dir(dir, 0755, true, &err), 0);
+}
+
+static void make_store(void)
+{
+	char path[160];
+	sqlite3 *db;
+	FILE *schema;
+
+	snprintf(path, sizeof(path), "%s/nix/store", t.dir);
+	make(path);
+	snprintf(path, sizeof(path), "%s/nix/var/nix/gcroots", t.dir);
+	make(path);
+	snprintf(path, sizeof(path), "%s/nix/var/nix/db", t.dir);
+	make(path);
+	snprintf(path, sizeof(path), "%s/nix/var/nix/db/schema", t.dir);
+	schema = fopen(path, "w");
+	assert_non_null(schema);
+	fputs("10", schema);
+	fclose(schema);
+	snprintf(path, sizeof(path), "%s/nix/var/nix/db/db.sqlite", t.dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, store_sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+static void open_intake(void)
+{
+	static const uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
+	static const struct queue_endpoint endpoint = {
+		.name = "main", .kind = "file", .identity = "test", .presence_ttl_s = 86400
+	};
+	char queue_path[160], uri[128];
+	struct queue_config queue_config = { .path = queue_path,
+		                             .endpoints = &endpoint,
+		                             .n_endpoints = t.has_no_cache ? 0 : 1,
+		                             .on_fatal = on_fatal,
+		                             .on_change = on_change,
+		                             .on_released = on_released };
+	struct intake_config config;
+	struct error err;
+
+	snprintf(queue_path, sizeof(queue_path), "%s/queue.db", t.state_dir);
+	snprintf(uri, sizeof(uri), "local?root=%s", t.dir);
+	t.config.n_caches = t.has_no_cache ? 0 : 1;
+	t.is_closed = t.is_ready = false;
+	assert_int_equal(queue_open(&t.queue, &t.loop, &queue_config, &err), 0);
+	assert_int_equal(store_open(&t.store, &t.loop, uri, &err), 0);
+	assert_int_equal(roots_open(&t.roots, t.store, t.roots_dir, t.fallback_dir, &err), 0);
+	assert_int_equal(policy_new(&t.policy, &t.config, &err), 0);
+	config = (struct intake_config){ .loop = &t.loop,
+		                         .queue = t.queue,
+		                         .store = t.store,
+		                         .roots = t.roots,
+		                         .config = &t.config,
+		                         .policy = t.policy,
+		                         .targets = t.targets,
+		                         .resolves = !t.has_no_cache,
+		                         .upstreams = upstreams,
+		                         .on_ready = on_ready };
+	assert_int_equal(intake_open(&t.intake, &config, &err), 0);
+}
+
+static void on_closed(void *ctx)
+{
+	(void)ctx;
+	t.is_closed = true;
+	t.intake = NULL;
+	loop_stop(&t.loop);
+}
+
+/* As the daemon closes them. */
+static void close_intake(void)
+{
+	intake_close(t.intake, on_closed, NULL);
+	loop_run(&t.loop);
+	assert_true(t.is_closed);
+	policy_free(t.policy);
+	roots_close(t.roots);
+	store_close(t.store, NULL, NULL);
+	queue_close(t.queue, NULL, NULL);
+	loop_run(&t.loop);
+}
+
+static int setup(void **state)
+{
+	struct error err;
+	(void)state;
+
+	memset(&t, 0, sizeof(t));
+	snprintf(t.dir, sizeof(t.dir), "/tmp/nncache-test-XXXXXX");
+	assert_non_null(mkdtemp(t.dir));
+	snprintf(t.state_dir, sizeof(t.state_dir), "%s/state", t.dir);
+	snprintf(t.spool_dir, sizeof(t.spool_dir), "%s/spool", t.dir);
+	snprintf(t.fallback_dir, sizeof(t.fallback_dir), "%s/fallback", t.dir);
+	snprintf(t.roots_dir, sizeof(t.roots_dir), "%s/nix/var/nix/gcroots/nncache", t.dir);
+	make(t.state_dir);
+	make(t.spool_dir);
+	make_store();
+	make(t.roots_dir);
+	assert_int_equal(loop_init(&t.loop, &err), 0);
+	t.targets = 1;
+	t.cache = (struct cache_config){ .name = (char *)(uintptr_t) "main", .push = PUSH_YES };
+	t.config = (struct config){ .spool_dir = t.spool_dir, .caches = &t.cache, .n_caches = 1 };
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+	(void)state;
+
+	if (t.intake != NULL)
+		close_intake();
+	loop_fini(&t.loop);
+	snprintf(command, sizeof(command), "rm -rf %s", t.dir);
+	return system(command);
+}
+
+/* ---- words ------------------------------------------------------------------------------------------- */
+
+static void on_deadline(struct timer *timer)
+{
+	(void)timer;
+	fail_msg("nothing came of it within 10 s");
+}
+
+/* Runs the loop until CONDITION; intake's timers would keep it running for ever. */
+static void run_until(bool (*condition)(void))
+{
+	struct timer deadline;
+
+	timer_init(&deadline, &t.loop, on_deadline);
+	timer_set(&deadline, 10000);
+	while (!condition())
+		uv_run(&t.loop.uv, UV_RUN_ONCE);
+	timer_close(&deadline, NULL);
+	uv_run(&t.loop.uv, UV_RUN_NOWAIT);
+}
+
+static uint64_t n_roots(enum root_state state)
+{
+	return queue_root_count(t.queue, state);
+}
+
+static bool is_ready(void)
+{
+	return t.is_ready;
+}
+
+static bool all_is_resolved(void)
+{
+	return t.n_handed_over == 0 && n_roots(ROOT_RESOLVING) == 0 &&
+	       n_roots(ROOT_QUEUED) + n_roots(ROOT_FAILED) + n_roots(ROOT_WITHHELD) + n_roots(ROOT_DONE) > 0;
+}
+
+static void on_handed_over(struct intake_handover *handover)
+{
+	(void)handover;
+	t.n_handed_over--;
+}
+
+static void begin_hand_over(struct intake_handover *h, const char *const *paths, size_t n, const char *drv)
+{
+	*h = (struct intake_handover){ .paths = paths, .n_paths = n, .derivation = drv };
+	t.n_handed_over++;
+	intake_start(t.intake, h, on_handed_over);
+}
+
+static bool is_handed_over(void)
+{
+	return t.n_handed_over == 0;
+}
+
+static bool is_rooted(const char *path)
+{
+	char link[256];
+	struct stat st;
+
+	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, strrchr(path, '/') + 1);
+	return lstat(link, &st) == 0;
+}
+
+static void make_stray(const char *name, const char *path)
+{
+	const struct timespec times[2] = { { .tv_sec = clock_unix_s() - 60 },
+		                           { .tv_sec = clock_unix_s() - 60 } };
+	char link[256];
+
+	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, name);
+	assert_int_equal(symlink(path, link), 0);
+	assert_int_equal(utimensat(AT_FDCWD, link, times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
+static void spool(const char *text)
+{
+	struct error err;
+
+	assert_int_equal(spool_write(t.spool_dir, text, strlen(text), &err), 0);
+}
+
+static unsigned n_spool_files(void)
+{
+	char command[128];
+	unsigned n = 99;
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "ls %s | wc -l", t.spool_dir);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	assert_int_equal(fscanf(pipe, "%u", &n), 1);
+	pclose(pipe);
+	return n;
+}
+
+static void on_op(struct queue_op *op)
+{
+	assert_int_equal(op->err.kind, ERROR_NONE);
+	if (op->verb == QUEUE_FINISH) {
+		struct queue_finish *finish = CONTAINER_OF(op, struct queue_finish, op);
+
+		on_released(NULL, finish->released, finish->n_released);
+	}
+	t.n_handed_over--;
+}
+
+static void run_op(struct queue_op *op, enum queue_verb verb)
+{
+	op->verb = verb;
+	t.n_handed_over++;
+	queue_start(t.queue, op, on_op);
+	run_until(is_handed_over);
+}
+
+/* Every job there is, as if it were uploaded. */
+static void finish_all(void)
+{
+	struct queue_claim claim = { .now_unix_s = clock_unix_s(), .n_max = 64 };
+
+	run_op(&claim.op, QUEUE_CLAIM);
+	for (size_t i = 0; i < claim.n_jobs; i++) {
+		struct queue_finish finish = { .now_unix_s = clock_unix_s(), .job = &claim.jobs[i] };
+
+		run_op(&finish.op, QUEUE_FINISH);
+		queue_op_fini(&finish.op);
+	}
+	queue_op_fini(&claim.op);
+}
+
+/* ---- tests ------------------------------------------------------------------------------------------- */
+
+static void outputs_of_one_build_are_all_done_in_any_order(void **state)
+{
+	static const char *const orders[][2] = { { OUT, DEV }, { DEV, OUT } };
+	struct intake_handover h;
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(orders); i++) {
+		open_intake();
+		run_until(is_ready);
+		begin_hand_over(&h, orders[i], 2, NULL);
+		run_until(is_handed_over);
+		assert_int_equal(h.err.kind, ERROR_NONE);
+		assert_true(is_rooted(OUT) && is_rooted(DEV));
+		run_until(all_is_resolved);
+		finish_all();
+		assert_int_equal(n_roots(ROOT_DONE), 2);
+		assert_false(is_rooted(OUT) || is_rooted(DEV));
+		close_intake();
+		teardown(NULL);
+		setup(NULL);
+	}
+}
+
+static void a_derivation_is_protected_until_its_outputs_are(void **state)
+{
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, NULL, 0, DRV);
+	run_until(is_handed_over);
+	assert_int_equal(h.err.kind, ERROR_NONE);
+	assert_true(is_rooted(DRV) || is_rooted(OUT));
+	run_until(all_is_resolved);
+	assert_true(is_rooted(OUT) && is_rooted(DEV));
+	assert_false(is_rooted(DRV));
+	assert_int_equal(n_roots(ROOT_QUEUED), 2);
+}
+
+static void a_derivation_without_outputs_is_not_dropped_in_silence(void **state)
+{
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, NULL, 0, LOST);
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_FAILED), 1);
+}
+
+static void a_path_that_is_not_valid_fails_and_takes_none_with_it(void **state)
+{
+	const char *const paths[] = { GONE, OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 2, NULL);
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_FAILED), 1);
+	assert_int_equal(n_roots(ROOT_QUEUED), 1);
+}
+
+static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
+{
+	const char *const paths[] = { OUT, GONE };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	h = (struct intake_handover){ .paths = paths, .n_paths = 2, .push = true };
+	t.n_handed_over++;
+	intake_start(t.intake, &h, on_handed_over);
+	run_until(is_handed_over);
+	assert_int_equal(h.err.kind, ERROR_PERMANENT);
+	assert_non_null(strstr(h.err.text, GONE));
+	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 0);
+}
+
+static void a_root_stays_while_its_path_is_handed_over_again(void **state)
+{
+	const char *const paths[] = { OUT };
+	char *const released[] = { (char *)(uintptr_t)OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(is_handed_over);
+	begin_hand_over(&h, paths, 1, NULL);
+	intake_released(t.intake, released, 1);
+	assert_true(is_rooted(OUT));
+	run_until(all_is_resolved);
+	intake_released(t.intake, released, 1);
+	assert_false(is_rooted(OUT));
+}
+
+static void caches_that_are_only_read_withhold_and_say_so(void **state)
+{
+	const char *const paths[] = { OUT };
+	struct intake_handover h;
+	(void)state;
+
+	t.targets = 0;
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_WITHHELD), 1);
+	assert_false(is_rooted(OUT));
+}
+
+static bool the_spool_is_empty(void)
+{
+	return n_spool_files() == 0 && all_is_resolved();
+}
+
+static bool one_is_bad(void)
+{
+	return intake_n_bad_spool_files(t.intake) == 1;
+}
+
+static void spool_files_are_taken_in_and_bad_ones_set_aside(void **state)
+{
+	(void)state;
+
+	spool("nncache 1 enqueue\npath " OUT "\nend\n");
+	open_intake();
+	run_until(is_ready);
+	run_until(the_spool_is_empty);
+	assert_int_equal(n_roots(ROOT_QUEUED), 1);
+	spool("nncache 1 enqueue\npath /etc/passwd\nend\n");
+	run_until(one_is_bad);
+	assert_int_equal(n_spool_files(), 1);
+}
+
+/* With broken settings the spool is taken in, too, but for what names a cache; with mended ones all is
+ * resolved. */
+static void what_came_with_broken_settings_is_uploaded_with_mended_ones(void **state)
+{
+	const char *const paths[] = { DEV };
+	struct intake_handover h;
+	(void)state;
+
+	t.has_no_cache = true;
+	spool("nncache 1 enqueue\npath " OUT "\ncache main\nend\n");
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(is_handed_over);
+	assert_int_equal(h.err.kind, ERROR_NONE);
+	assert_true(is_rooted(DEV));
+	assert_int_equal(n_roots(ROOT_RESOLVING), 1);
+	close_intake();
+	assert_int_equal(n_spool_files(), 1);
+
+	t.has_no_cache = false;
+	open_intake();
+	run_until(is_ready);
+	run_until(the_spool_is_empty);
+	assert_int_equal(n_roots(ROOT_QUEUED), 2);
+}
+
+static void roots_that_a_power_cut_lost_are_there_before_it_serves(void **state)
+{
+	const char *const paths[] = { OUT };
+	struct intake_handover h;
+	char link[256];
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	close_intake();
+	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, strrchr(OUT, '/') + 1);
+	assert_int_equal(unlink(link), 0);
+	open_intake();
+	run_until(is_ready);
+	assert_true(is_rooted(OUT));
+}
+
+static bool strays_are_in(void)
+{
+	return all_is_resolved() && n_roots(ROOT_QUEUED) == 2;
+}
+
+/* What a killed hook left, of a path and of a derivation; and a root of the daemon's own. */
+static void stray_roots_are_taken_in_and_hooks_ones_go(void **state)
+{
+	char hook_link[256];
+	(void)state;
+
+	make_stray("d0000000000000000000000000000000-x.drv.17.4", DRV);
+	open_intake();
+	run_until(is_ready);
+	run_until(strays_are_in);
+	assert_true(is_rooted(OUT) && is_rooted(DEV));
+	snprintf(hook_link, sizeof(hook_link), "%s/d0000000000000000000000000000000-x.drv.17.4", t.roots_dir);
+	assert_int_equal(access(hook_link, F_OK), -1);
+	assert_false(is_rooted(DRV));
+}
+
+/* However early or late it is told to close. */
+static void it_closes_at_any_moment_and_nothing_is_lost(void **state)
+{
+	const char *const paths[] = { DEV, OUT };
+	struct intake_handover h, of_derivation;
+	(void)state;
+
+	for (int turns = 0; turns < 40; turns++) {
+		open_intake();
+		begin_hand_over(&h, paths, 2, NULL);
+		begin_hand_over(&of_derivation, NULL, 0, DRV);
+		for (int i = 0; i < turns; i++)
+			uv_run(&t.loop.uv, UV_RUN_NOWAIT);
+		close_intake();
+		assert_int_equal(t.n_handed_over, 0);
+		assert_int_equal(h.err.kind, ERROR_NONE);
+		open_intake();
+		run_until(is_ready);
+		run_until(all_is_resolved);
+		assert_true(is_rooted(OUT) && is_rooted(DEV));
+		close_intake();
+		teardown(NULL);
+		setup(NULL);
+	}
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(outputs_of_one_build_are_all_done_in_any_order),
+		TEST(a_derivation_is_protected_until_its_outputs_are),
+		TEST(a_derivation_without_outputs_is_not_dropped_in_silence),
+		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
+		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
+		TEST(a_root_stays_while_its_path_is_handed_over_again),
+		TEST(caches_that_are_only_read_withhold_and_say_so),
+		TEST(spool_files_are_taken_in_and_bad_ones_set_aside),
+		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
+		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
+		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
+		TEST(it_closes_at_any_moment_and_nothing_is_lost),
+	};
+	log_init(LOG_LEVEL_ERROR, false);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
