@@ -110,6 +110,16 @@ static int put_job(struct queue_db *q, const struct queue_page *page, const stru
 	return rc;
 }
 
+/* A page can hold the paths of other roots than its own. */
+static int put_root_size(struct queue_db *q, const struct queue_node *node, struct error *err)
+{
+	STMT(st, q->db, "UPDATE root SET nar_size = :size WHERE path = :path AND state IN (0, 1, 2)");
+
+	stmt_bind_int(st, ":size", (int64_t)node->info->nar_size);
+	stmt_bind_text(st, ":path", node->info->path);
+	return stmt_run(st, err);
+}
+
 static int put_node(struct queue_db *q, const struct queue_page *page, const struct queue_node *node,
                     struct id_set *old_roots, struct error *err)
 {
@@ -117,25 +127,12 @@ static int put_node(struct queue_db *q, const struct queue_page *page, const str
 	bool replaced;
 
 	if (path_put(q, node->info, &path, &replaced, err) < 0 ||
-	    (replaced && path_reset_jobs(q, path, page->now_unix_s, err) < 0))
+	    (replaced && path_reset_jobs(q, path, page->now_unix_s, err) < 0) ||
+	    (node->is_root && put_root_size(q, node, err) < 0))
 		return -1;
 	for (size_t i = 0; i < q->n_caches; i++) {
 		if ((node->caches >> i & 1) != 0 && put_job(q, page, node, i, path, old_roots, err) < 0)
 			return -1;
-	}
-	return 0;
-}
-
-static int put_root_size(struct queue_db *q, const struct queue_page *page, struct error *err)
-{
-	STMT(st, q->db, "UPDATE root SET nar_size = :size WHERE id = :id");
-
-	for (size_t i = 0; i < page->n_nodes; i++) {
-		if (!page->nodes[i].is_root)
-			continue;
-		stmt_bind_int(st, ":id", page->root_id);
-		stmt_bind_int(st, ":size", (int64_t)page->nodes[i].info->nar_size);
-		return stmt_run(st, err);
 	}
 	return 0;
 }
@@ -168,7 +165,7 @@ int page_put(struct queue_db *q, struct queue_op *op)
 		if (root_check(q, old_roots.ids[i], page->now_unix_s, &op->err) < 0)
 			return -1;
 	}
-	return put_root_size(q, page, &op->err);
+	return 0;
 }
 
 int page_refresh(struct queue_db *q, struct queue_op *op)

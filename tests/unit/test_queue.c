@@ -205,6 +205,7 @@ static int64_t claim_root(int *ret_path)
 
 struct page_options {
 	uint64_t caches, ask_first;
+	uint64_t roots; /* bits of nodes that are roots, too */
 	bool force;
 };
 
@@ -264,7 +265,7 @@ static int page(int64_t root_id, const struct node *nodes, size_t n, struct page
 			                      .layer = layers[i],
 			                      .caches = options.caches != 0 ? options.caches : 1 << MAIN,
 			                      .ask_first = options.ask_first >> i & 1 ? 3 : 0,
-			                      .is_root = i == n - 1 };
+			                      .is_root = i == n - 1 || (options.roots >> i & 1) };
 	}
 	rc = run(&op.op, QUEUE_PAGE);
 	for (size_t i = 0; i < n; i++)
@@ -1482,6 +1483,26 @@ static void a_root_that_another_closure_holds_ends_with_its_job(void **state)
 	assert_string_equal(released, "p2");
 }
 
+static void a_page_that_holds_another_root_says_its_size_to_that_one(void **state)
+{
+	const struct node nodes[] = { { .path = 1, .nar_size = 300 },
+		                      { .path = 2, .refs = { 1 }, .nar_size = 5000 } };
+	struct queue_read summary = { .verb = QUEUE_SUMMARY };
+	int64_t dev, out;
+	(void)state;
+
+	add(P(2));
+	add(P(1));
+	dev = claim_root(NULL);
+	out = claim_root(NULL);
+	assert_int_equal(page(dev, nodes, 2, (struct page_options){ .roots = 1 }), 0);
+	end_root(dev, ROOT_QUEUED, NULL);
+	end_root(out, ROOT_QUEUED, NULL);
+	must_read(&summary, QUEUE_SUMMARY);
+	assert_int_equal(summary.pinned_nar_bytes, 5300);
+	queue_read_fini(&summary);
+}
+
 static void retry_makes_roots_and_delayed_jobs_go_on(void **state)
 {
 	struct queue_end_root later = { .now_unix_s = now,
@@ -1975,6 +1996,7 @@ int main(void)
 		TEST(a_pause_is_durable),
 		TEST(the_end_of_a_pause_is_told_when_it_is_over),
 		TEST(a_root_that_another_closure_holds_ends_with_its_job),
+		TEST(a_page_that_holds_another_root_says_its_size_to_that_one),
 		TEST(retry_makes_roots_and_delayed_jobs_go_on),
 		TEST(what_is_unfinished_explains_a_gc_root),
 		TEST(roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full),
