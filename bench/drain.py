@@ -101,8 +101,8 @@ class World:
         with open(f"{self.dir}/{name}.nix", "w", encoding="utf-8") as out:
             out.write(expression)
         with open(f"{self.dir}/log/nix-build.log", "ab") as log:
-            return self.run(["nix-build", "--no-out-link", "-j", str(os.cpu_count()), f"{self.dir}/{name}.nix",
-                             *args], stderr=log).split()
+            return self.run(["nix-build", "--no-out-link", "-j", str(os.cpu_count()),
+                             f"{self.dir}/{name}.nix", *args], stderr=log).split()
 
     def start_nginx(self):
         """One worker, on loopback; its port."""
@@ -252,8 +252,8 @@ def row_of(name, runs, budgets):
     ours, peer = median_of(runs["ours"]), median_of(runs["peer"])
     spread = max(run["s"] for run in runs["ours"]) / min(run["s"] for run in runs["ours"])
     row = {"name": name, "s": ours["s"], "peer_s": peer["s"], "ratio": ours["s"] / peer["s"],
-           "spread": spread, "peak_mb": ours["peak_mb"], "peer_peak_mb": peer["peak_mb"], "cpu_s": ours["cpu_s"],
-           "peer_cpu_s": peer["cpu_s"], "cpu_ratio": ours["cpu_s"] / peer["cpu_s"], "budgets": budgets}
+           "spread": spread, "peak_mb": ours["peak_mb"], "peer_peak_mb": peer["peak_mb"],
+           "cpu_s": ours["cpu_s"], "peer_cpu_s": peer["cpu_s"], "cpu_ratio": ours["cpu_s"] / peer["cpu_s"], "budgets": budgets}
     row["passed"] = [column for column, budget in budgets.items() if row[column] > budget]
     return row
 
