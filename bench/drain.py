@@ -253,7 +253,8 @@ def row_of(name, runs, budgets):
     spread = max(run["s"] for run in runs["ours"]) / min(run["s"] for run in runs["ours"])
     row = {"name": name, "s": ours["s"], "peer_s": peer["s"], "ratio": ours["s"] / peer["s"],
            "spread": spread, "peak_mb": ours["peak_mb"], "peer_peak_mb": peer["peak_mb"],
-           "cpu_s": ours["cpu_s"], "peer_cpu_s": peer["cpu_s"], "cpu_ratio": ours["cpu_s"] / peer["cpu_s"], "budgets": budgets}
+           "cpu_s": ours["cpu_s"], "peer_cpu_s": peer["cpu_s"],
+           "cpu_ratio": ours["cpu_s"] / peer["cpu_s"], "budgets": budgets}
     row["passed"] = [column for column, budget in budgets.items() if row[column] > budget]
     return row
 
