@@ -156,6 +156,9 @@ static void take_in(struct intake *intake, const char *name)
 	if (rc < 0) {
 		if (err.kind == ERROR_PERMANENT)
 			set_aside(intake, name, err.text);
+		else
+			log_warning("spool file stays file=%s: %s, retrying in %ds", name, err.text,
+			            RESCAN_MS / 1000);
 		file_free(file);
 		return;
 	}
@@ -179,7 +182,7 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* Takes in the oldest files; the last of them to end looks again. */
+/* Takes in the oldest files that can be read; the last of them to end looks again. */
 static void spool_scan(struct intake *intake)
 {
 	struct dirent **names = NULL;
@@ -189,7 +192,7 @@ static void spool_scan(struct intake *intake)
 		return;
 	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
 	for (int i = 0; i < n; i++) {
-		if (i < FILES_AT_ONCE)
+		if (intake->spool.n_running < FILES_AT_ONCE)
 			take_in(intake, names[i]->d_name);
 		free(names[i]);
 	}
