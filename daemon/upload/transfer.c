@@ -19,14 +19,15 @@
 
 static const unsigned allowed[] = {
 	[UPLOAD_PREPARING] = TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
-	[UPLOAD_ASKING] =
-		TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) | TO(UPLOAD_RECORDING),
+	[UPLOAD_ASKING] = TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) |
+	                  TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ASKING_NAR] =
 		TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_AWAITING_TWIN] = TO(UPLOAD_SENDING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_SENDING] = TO(UPLOAD_PUBLISHING) | TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_CHECKING_STORE) |
 	                   TO(UPLOAD_RECORDING),
-	[UPLOAD_PUBLISHING] = TO(UPLOAD_SENDING_INFO) | TO(UPLOAD_RECORDING) | TO(UPLOAD_ENDED),
+	[UPLOAD_PUBLISHING] = TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) |
+	                      TO(UPLOAD_SENDING_INFO) | TO(UPLOAD_RECORDING) | TO(UPLOAD_ENDED),
 	[UPLOAD_SENDING_INFO] = TO(UPLOAD_RECORDING),
 	[UPLOAD_CHECKING_STORE] = TO(UPLOAD_RECORDING),
 	[UPLOAD_RECORDING] = TO(UPLOAD_RECORDING) | TO(UPLOAD_ENDED),
@@ -270,6 +271,14 @@ static void send_nar(struct upload *u)
 	loop_post(u->cache->uploader->loop, &u->post, on_nar_joined);
 }
 
+static void begin_nar(struct upload *u)
+{
+	if (u->job.info.nar_size >= ASK_NAR_FROM_BYTES)
+		ask_nar(u);
+	else
+		send_nar(u);
+}
+
 /* ---- the narinfo ------------------------------------------------------------------------------------ */
 
 static void on_info_put(struct backend_op *op)
@@ -314,8 +323,10 @@ static void on_verdict(struct queue_op *op)
 		upload_end(u);
 	} else if (u->closing) {
 		record_release(u);
-	} else {
+	} else if (u->job.nar_sent) {
 		send_info(u);
+	} else {
+		begin_nar(u);
 	}
 }
 
@@ -329,6 +340,14 @@ static void publish(struct upload *u)
 }
 
 /* ---- is it there already? --------------------------------------------------------------------------- */
+
+/* Does nothing of a path go before all that it refers to is there? So it must be where publishing is one
+ * step, and so it is where exclude-closures may still withhold the path: not even its NAR is to lie there. */
+static bool sends_last(const struct upload_cache *cache)
+{
+	return cache->backend->ops->kind == PUBLISH_WHOLE || cache->config->exclude_closures.n > 0 ||
+	       cache->config->exclude_closures_over_bytes > 0;
+}
 
 static void asked(struct upload *u)
 {
@@ -350,10 +369,10 @@ static void asked(struct upload *u)
 		record_release(u);
 	else if (u->job.may_only_be_found)
 		record_finish(u, JOB_WITHHELD, u->cache->number);
-	else if (u->job.info.nar_size >= ASK_NAR_FROM_BYTES)
-		ask_nar(u);
+	else if (sends_last(u->cache))
+		publish(u);
 	else
-		send_nar(u);
+		begin_nar(u);
 }
 
 static void on_asked(struct backend_op *op)

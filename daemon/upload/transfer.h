@@ -7,6 +7,7 @@
  *       |           +--found---------------|----------|----------------------> RECORDING <--------+
  *       +-----------------------(NAR sent before)---> PUBLISHING                   |
  *                                                                                ENDED
+ *   a cache that takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes--> ASKING_NAR
  *   a fault in any of them -> [CHECKING_STORE ->] RECORDING
  *
  * Every state but ENDED waits for something that calls back. The narinfo goes last, and only when the

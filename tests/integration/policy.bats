@@ -35,6 +35,8 @@ load common
 	cache_lacks "$T/cache" "$program" "$secret"
 	run ctl show "$program"
 	[[ "$output" == *withheld* ]]
+	# Of what is withheld not even the NAR lies there: only that of the public one.
+	[ "$(find "$T/cache/nar" -name '*.nar.*' | wc -l)" = 1 ]
 	# Withheld is decided: nothing is protected any longer.
 	wait_until 5 no_roots
 }
@@ -47,6 +49,17 @@ load common
 	wait_until 30 uploaded
 	cache_has "$T/cache" "$small"
 	cache_lacks "$T/cache" "$large"
+}
+
+@test "with exclude-closures a chain that it does not match arrives whole" {
+	write_config "file://$T/cache" 'exclude-closures = -secret'
+	start_daemon
+	first=$(build_path first 64)
+	second=$(build_path second 2000000 "$first")
+	third=$(build_path third 64 "$first" "$second")
+	wait_until 30 uploaded
+	cache_has "$T/cache" "$first" "$second" "$third"
+	ctl wait --timeout 5s
 }
 
 @test "a higher priority goes first" {
