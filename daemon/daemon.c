@@ -174,6 +174,14 @@ static void daemon_fail(struct daemon *daemon, const struct error *err)
 	close_parts(daemon);
 }
 
+static void on_set_aside(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	if (!daemon->is_closing_parts)
+		show_parts(daemon);
+}
+
 static void on_ready(void *ctx)
 {
 	struct daemon *daemon = ctx;
@@ -395,6 +403,7 @@ static int open_intake(struct daemon *daemon, struct error *err)
 		.resolves = daemon->uploader != NULL,
 		.upstreams = daemon->upstreams,
 		.on_ready = on_ready,
+		.on_set_aside = on_set_aside,
 		.ctx = daemon,
 	};
 

@@ -166,6 +166,7 @@ int intake_open(struct intake **ret, const struct intake_config *config, struct 
 	intake->targets = config->targets;
 	intake->resolves = config->resolves;
 	intake->on_ready = config->on_ready;
+	intake->on_set_aside = config->on_set_aside;
 	intake->ctx = config->ctx;
 	memcpy(intake->upstreams, config->upstreams, sizeof(intake->upstreams));
 	*ret = intake;

@@ -26,6 +26,8 @@ struct intake_config {
 		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
 	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
 	void (*on_ready)(void *ctx);
+	/* A spool file was set aside: intake_n_bad_spool_files says more than before. */
+	void (*on_set_aside)(void *ctx);
 	void *ctx;
 };
 

@@ -48,6 +48,7 @@ struct intake {
 	bool resolves;
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS]; /* of each cache: bits of endpoint numbers */
 	void (*on_ready)(void *ctx);
+	void (*on_set_aside)(void *ctx);
 	void *ctx;
 
 	struct intake_handover *handovers; /* on their way: their roots must stay */

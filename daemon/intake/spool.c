@@ -47,6 +47,7 @@ static void set_aside(struct intake *intake, const char *name, const char *why)
 	if (rename(from, to) < 0)
 		log_error("spool file cannot be renamed file=%s: %s", from, strerror(errno));
 	intake->spool.n_bad++;
+	intake->on_set_aside(intake->ctx);
 }
 
 static void file_remove(const struct spool_file *file)

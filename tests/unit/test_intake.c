@@ -52,7 +52,7 @@ static struct {
 	struct cache_config cache;
 	bool is_ready, is_closed, has_no_cache;
 	uint64_t targets;
-	unsigned n_handed_over;
+	unsigned n_handed_over, n_set_aside;
 } t;
 
 static void on_fatal(void *ctx, const struct error *err)
@@ -74,6 +74,12 @@ static void on_released(void *ctx, char *const *paths, size_t n_paths)
 	(void)ctx;
 	if (t.intake != NULL)
 		intake_released(t.intake, paths, n_paths);
+}
+
+static void on_set_aside(void *ctx)
+{
+	(void)ctx;
+	t.n_set_aside++;
 }
 
 static void on_ready(void *ctx)
@@ -145,7 +151,8 @@ static void open_intake(void)
 		                         .targets = t.targets,
 		                         .resolves = !t.has_no_cache,
 		                         .upstreams = upstreams,
-		                         .on_ready = on_ready };
+		                         .on_ready = on_ready,
+		                         .on_set_aside = on_set_aside };
 	assert_int_equal(intake_open(&t.intake, &config, &err), 0);
 }
 
@@ -475,6 +482,7 @@ static void spool_files_are_taken_in_and_bad_ones_set_aside(void **state)
 	assert_int_equal(n_roots(ROOT_QUEUED), 1);
 	spool("nncache 1 enqueue\npath /etc/passwd\nend\n");
 	run_until(one_is_bad);
+	assert_int_equal(t.n_set_aside, 1);
 	assert_int_equal(n_spool_files(), 1);
 }
 
