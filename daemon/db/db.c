@@ -1,7 +1,8 @@
-/* Durability rests on three things: WAL with synchronous=FULL (a commit is an fsync of the WAL), an
- * fsync of the directory once the files exist (SQLite does that), and a lock file held for as long as we
- * live. The lock is flock(2) and not SQLite's own: it says "another daemon" before anything is read, and
- * it goes with the process however that ends. */
+/* Durability rests on four things: WAL with synchronous=NORMAL (what comes first in the WAL is not lost
+ * before what comes after it, and it is on disk before it is written back), an fsync of the WAL when
+ * db_sync asks for it, an fsync of the directory once the files exist (SQLite does that), and a lock file
+ * held for as long as we live. The lock is flock(2) and not SQLite's own: it says "another daemon" before
+ * anything is read, and it goes with the process however that ends. */
 #include "daemon/db/db.h"
 
 #include <errno.h>
@@ -177,7 +178,7 @@ static int migrate(struct db *db, const struct db_config *config, int64_t versio
 			db_rollback(db);
 			return error_prefix(err, "schema %zu", i + 1);
 		}
-		if (db_commit(db, err) < 0)
+		if (db_commit(db, err) < 0 || db_sync(db, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -191,7 +192,7 @@ static int prepare_writer(struct db *db, const struct db_config *config, struct 
 	if (check_file(db, config, &version, err) < 0)
 		return -1;
 	snprintf(limit, sizeof(limit), "PRAGMA journal_size_limit = %d;", WAL_KEPT_BYTES);
-	if (db_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", err) < 0 ||
+	if (db_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", err) < 0 ||
 	    db_exec(db, limit, err) < 0)
 		return -1;
 	sqlite3_wal_hook(db->handle, on_wal_grown, db);
@@ -289,6 +290,20 @@ int db_commit(struct db *db, struct error *err)
 	if (rc < 0)
 		db_rollback(db);
 	return rc;
+}
+
+/* What synchronous=FULL does after every commit. */
+int db_sync(struct db *db, struct error *err)
+{
+	sqlite3_file *wal = NULL;
+	int rc = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+
+	if (rc == SQLITE_OK && wal != NULL && wal->pMethods != NULL)
+		rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
+	if (rc == SQLITE_OK)
+		return 0;
+	db->is_broken = true;
+	return error_set(err, ERROR_TRANSIENT, "%s-wal: %s", db->path, sqlite3_errstr(rc));
 }
 
 void db_rollback(struct db *db)

@@ -1,5 +1,5 @@
 /* One SQLite file that one process owns: opened safely, brought up to date, written in transactions
- * whose commit is an fsync.
+ * that are atomic when they are committed, in their order, and durable after db_sync.
  * Limits: page cache as asked; the WAL is written back from 4 MiB on, and cut at 64 MiB at the latest
  * if readers let it.
  * Errors: TRANSIENT (busy, disk full, I/O), OPERATOR (another process has it, a newer schema, not ours,
@@ -42,6 +42,8 @@ int db_exec(struct db *db, const char *sql, struct error *err) MUST_CHECK;
 /* A transaction that writes from its start, and a savepoint in it. Nothing nests. */
 int db_begin(struct db *db, struct error *err) MUST_CHECK;
 int db_commit(struct db *db, struct error *err) MUST_CHECK; /* on failure it was rolled back */
+/* All that was committed survives a power cut from here on. On failure db_is_broken. */
+int db_sync(struct db *db, struct error *err) MUST_CHECK;
 void db_rollback(struct db *db);
 int db_savepoint(struct db *db, struct error *err) MUST_CHECK;
 int db_savepoint_release(struct db *db, struct error *err) MUST_CHECK;

@@ -65,7 +65,10 @@ static void *thread_main(void *arg)
 		*lane->last_done = batch;
 		while (*lane->last_done != NULL)
 			lane->last_done = &(*lane->last_done)->next;
+		/* Outside the lock, which who is woken takes at once. */
+		pthread_mutex_unlock(&lane->lock);
 		uv_async_send(&lane->wake);
+		pthread_mutex_lock(&lane->lock);
 	}
 	pthread_mutex_unlock(&lane->lock);
 	return NULL;
@@ -161,8 +164,8 @@ void lane_post(struct lane *lane, struct lane_job *job, lane_job_fn done)
 	pthread_mutex_lock(&lane->lock);
 	*lane->last = job;
 	lane->last = &job->next;
-	pthread_cond_signal(&lane->more);
 	pthread_mutex_unlock(&lane->lock);
+	pthread_cond_signal(&lane->more);
 }
 
 void lane_close(struct lane *lane, lane_closed_fn closed, void *closed_ctx)

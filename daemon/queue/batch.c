@@ -2,7 +2,7 @@
  *
  *	BEGIN IMMEDIATE
  *	each operation: SAVEPOINT, its SQL, RELEASE; or ROLLBACK TO, and its error is its own
- *	COMMIT, which is the fsync
+ *	COMMIT; and fsync, if somebody acts on it: what is answered, and GC roots that go
  *	back on the loop: counts, then each done()
  *
  * What an operation changes in memory follows its SQL: claims are undone from a list, counts are gathered
@@ -259,20 +259,36 @@ static void merge(struct queue_effects *to, const struct queue_effects *from, si
 	to->changed_roots |= from->changed_roots;
 }
 
+/* What the cache, the store or the hook's request would tell us again. Of all else somebody was told that it
+ * is done, and it must not be undone by a power cut. */
+static const bool may_be_lost[QUEUE_N_VERBS] = {
+	[QUEUE_CLAIM_ROOTS] = true, [QUEUE_EXPAND_ROOT] = true,      [QUEUE_PRESENCE] = true,
+	[QUEUE_PAGE] = true,        [QUEUE_END_ROOT] = true,         [QUEUE_CLAIM] = true,
+	[QUEUE_PUBLISH] = true,     [QUEUE_FINISH] = true,           [QUEUE_DEFER] = true,
+	[QUEUE_FAIL] = true,        [QUEUE_RELEASE] = true,          [QUEUE_REFRESH] = true,
+	[QUEUE_EXPLAIN] = true,     [QUEUE_UNFINISHED_ROOTS] = true, [QUEUE_PRUNE] = true,
+	[QUEUE_CHORES] = true,
+};
+
 /* Returns -1 when the transaction itself is lost; ERR says why. */
 static int run_op(struct queue_db *q, struct queue_effects *effects, struct queue_op *op, struct error *err)
 {
 	size_t n_claims = q->n_changes;
+	bool must_last = !may_be_lost[op->verb];
 
 	memset(&q->op, 0, sizeof(q->op));
 	op->has_more = false;
 	if (db_savepoint(q->db, err) < 0)
 		return -1;
-	if (verbs[op->verb](q, op) == 0 && hand_over_released(q, effects, op) == 0) {
-		if (db_savepoint_release(q->db, err) < 0)
-			return -1;
-		merge(effects, &q->op, q->n_endpoints);
-		return 0;
+	if (verbs[op->verb](q, op) == 0) {
+		must_last = must_last || q->released.n > 0;
+		if (hand_over_released(q, effects, op) == 0) {
+			if (db_savepoint_release(q->db, err) < 0)
+				return -1;
+			merge(effects, &q->op, q->n_endpoints);
+			effects->must_last = effects->must_last || must_last;
+			return 0;
+		}
 	}
 	assert(op->err.kind != ERROR_NONE);
 	queue_op_fini(op);
@@ -296,7 +312,9 @@ static int run_transaction(struct queue_db *q, struct queue_effects *effects, st
 			return -1;
 		}
 	}
-	return db_commit(q->db, err);
+	if (db_commit(q->db, err) < 0)
+		return -1;
+	return effects->must_last ? db_sync(q->db, err) : 0;
 }
 
 static void fail_batch(struct queue_db *q, struct lane_job *batch, const struct error *err)
