@@ -1,4 +1,5 @@
-/* The two clocks: monotonic for deadlines, wall for what is written down. Thread: any. */
+/* The clocks: monotonic for deadlines, wall for what is written down; boot is the monotonic one that goes
+ * on while the machine is suspended. Thread: any. */
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 
@@ -6,6 +7,7 @@
 #include <stdint.h>
 
 uint64_t clock_mono_ms(void);
+uint64_t clock_boot_ms(void);
 int64_t clock_unix_s(void);
 int64_t clock_unix_ms(void);
 

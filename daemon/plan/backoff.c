@@ -2,22 +2,25 @@
 
 #include "common/attr.h"
 
+uint64_t backoff_retry_after_s(uint32_t retry_after_s)
+{
+	return retry_after_s < BACKOFF_RETRY_AFTER_S ? retry_after_s : BACKOFF_RETRY_AFTER_S;
+}
+
 uint64_t backoff_delay_s(unsigned attempts, uint64_t random, uint32_t retry_after_s)
 {
-	uint64_t ceiling = BACKOFF_FIRST_S, delay, least = retry_after_s;
+	uint64_t ceiling = BACKOFF_FIRST_S, delay, least = backoff_retry_after_s(retry_after_s);
 
 	while (attempts-- > 0 && ceiling < BACKOFF_MAX_S)
 		ceiling *= 2;
 	if (ceiling > BACKOFF_MAX_S)
 		ceiling = BACKOFF_MAX_S;
-	if (least > BACKOFF_RETRY_AFTER_S)
-		least = BACKOFF_RETRY_AFTER_S;
 	delay = 1 + random % ceiling;
 	/* Many were told the same second: the jitter goes on top of it. */
 	return least > 0 ? least + delay % (1 + least / 4) : delay;
 }
 
-static uint64_t operator_delay_s(unsigned attempts)
+uint64_t backoff_operator_delay_s(unsigned attempts)
 {
 	static const uint64_t minutes[] = { 1, 5, 15, 30 };
 
@@ -35,7 +38,8 @@ struct backoff_verdict backoff_decide(const struct backoff_case *c)
 			.delay_s = backoff_delay_s(c->attempts, c->random, c->fault->retry_after_s),
 		};
 	case ERROR_OPERATOR:
-		return (struct backoff_verdict){ .counts = true, .delay_s = operator_delay_s(c->attempts) };
+		return (struct backoff_verdict){ .counts = true,
+			                         .delay_s = backoff_operator_delay_s(c->attempts) };
 	case ERROR_PERMANENT:
 		return (struct backoff_verdict){ .give_up = true, .counts = true };
 	case ERROR_CANCELED:

@@ -1,5 +1,5 @@
-/* What becomes of a job after a fault: try again, when, or give up. Pure: time and randomness are
- * arguments. The evidence rule, the breaker and the pace of a cache get their room beside this.
+/* What becomes of a job after a fault of its own: try again, when, or give up. Whether it is its own, the
+ * breaker says first. Pure: time and randomness are arguments.
  * Thread: any. */
 #ifndef DAEMON_PLAN_BACKOFF_H
 #define DAEMON_PLAN_BACKOFF_H
@@ -28,11 +28,14 @@ struct backoff_verdict {
 };
 
 /* TRANSIENT: full jitter below 2, 4, 8 .. 900 s, never below Retry-After, until give_up_after.
- * OPERATOR: after 1, 5, 15, then every 30 minutes, for ever: a person mends it. The attempt counts, so
- * that the delays grow, but nothing is given up. PERMANENT: gives up. CANCELED: at once, not counted. */
+ * OPERATOR, where the cache refuses this path alone: after 1, 5, 15, then every 30 minutes, for ever: a
+ * person mends it. The attempt counts, so that the delays grow, but nothing is given up. PERMANENT: gives up.
+ * CANCELED: at once, not counted. */
 struct backoff_verdict backoff_decide(const struct backoff_case *c);
 
 /* The delay alone, for what is not a job: ATTEMPTS before this one. */
 uint64_t backoff_delay_s(unsigned attempts, uint64_t random, uint32_t retry_after_s);
+uint64_t backoff_operator_delay_s(unsigned attempts);
+uint64_t backoff_retry_after_s(uint32_t retry_after_s); /* capped */
 
 #endif
