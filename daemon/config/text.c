@@ -8,7 +8,7 @@
 #include "daemon/config/key_text.h"
 #include "daemon/config/url.h"
 
-#define REPEATS_MAX 1000
+#define REGEX_MAX_PIECES 2000
 
 static int out_of_memory(struct error *err)
 {
@@ -87,41 +87,85 @@ static int url_type_read(const char *value, enum url_use use, struct buf *out, s
 	return plain_read(use == URL_CACHE ? value : buf_text(&normal), out, err);
 }
 
-/* The larger bound of {MIN,MAX}, TEXT being behind the brace. */
-static uint64_t larger_bound(const char *text)
-{
-	char *end;
-	uint64_t min = strtoull(text, &end, 10);
-	uint64_t max = *end == ',' ? strtoull(end + 1, &end, 10) : 0;
+/* regcomp writes out what is repeated: x+ is xx*, and x{2,} is xxx*. The few bytes of
+ * "((x{255}){255}){255}" or of 40 times "+" would take all memory, and long before that its recursion all
+ * of the stack. So what it would make of a pattern is counted first. */
 
-	return min > max ? min : max;
+/* Steps over the quantifier at *P, if there is one, and returns how often it has its piece written: 0, none.
+ */
+static uint64_t take_quantifier(const char **p)
+{
+	uint64_t min, max = 0;
+	char *end;
+
+	if (**p == '*' || **p == '?' || **p == '+')
+		return *(*p)++ == '+' ? 2 : 1;
+	if (**p != '{')
+		return 0;
+	min = strtoull(*p + 1, &end, 10);
+	if (*end == ',') {
+		max = strtoull(end + 1, &end, 10);
+		min += min < max || min == UINT64_MAX ? 0 : 1;
+	}
+	*p = end;
+	*p += strspn(*p, "}");
+	return max > min ? max : min > 0 ? min : 1;
 }
 
-/* How often PATTERN repeats at most, if all is nested: regcomp unrolls it, and the few bytes of
- * "((x{255}){255}){255}" would take all memory. */
-static uint64_t n_repeats(const char *pattern)
+/* P is behind "[". Returns what follows the matching "]". */
+static const char *skip_brackets(const char *p)
 {
-	uint64_t product = 1;
+	p += *p == '^';
+	p += *p == ']';
+	while (*p != '\0' && *p != ']') {
+		char end[] = { p[1], ']', '\0' };
+		const char *close =
+			*p == '[' && p[1] != '\0' && strchr(":.=", p[1]) != NULL ? strstr(p + 2, end) : NULL;
 
-	for (const char *p = pattern; (p = strchr(p, '{')) != NULL; p++) {
-		uint64_t n = larger_bound(p + 1);
+		p = close != NULL ? close + 2 : p + 1;
+	}
+	return p + (*p == ']');
+}
 
-		if (n > 0 && __builtin_mul_overflow(product, n, &product))
+/* The pieces that regcomp makes of the pattern at *P, up to its end or, in a group, the ")" that closes it.
+ */
+static uint64_t count_pieces(const char **p, bool is_group)
+{
+	uint64_t sum = 0;
+
+	while (**p != '\0' && !(is_group && **p == ')')) {
+		uint64_t n = 1, n_times;
+		char c = *(*p)++;
+
+		if (c == '[') {
+			*p = skip_brackets(*p);
+		} else if (c == '\\') {
+			*p += **p != '\0';
+		} else if (c == '(') {
+			n = count_pieces(p, true);
+			*p += **p == ')';
+		}
+		while ((n_times = take_quantifier(p)) > 0)
+			if (__builtin_mul_overflow(n, n_times, &n))
+				return UINT64_MAX;
+		if (__builtin_add_overflow(sum, n, &sum))
 			return UINT64_MAX;
 	}
-	return product;
+	return sum + (sum == 0);
 }
 
 static int regex_read(const char *value, struct buf *out, struct error *err)
 {
+	const char *p = value;
 	char why[128];
 	regex_t regex;
 	int rc;
 
-	if (n_repeats(value) > REPEATS_MAX)
+	if (count_pieces(&p, false) > REGEX_MAX_PIECES)
 		return error_set(err, ERROR_OPERATOR,
-		                 "\"%s\" repeats too often\n  expected {N} up to %d in all", value,
-		                 REPEATS_MAX);
+		                 "\"%s\" repeats too much\n"
+		                 "  expected up to %d characters with every {N} and + written out",
+		                 value, REGEX_MAX_PIECES);
 	rc = regcomp(&regex, value, REG_EXTENDED | REG_NOSUB);
 	if (rc != 0) {
 		regerror(rc, &regex, why, sizeof(why));

@@ -323,8 +323,14 @@ static const struct {
 	{ MAIN "exclude-roots = (a\n", "f:4: [cache \"main\"] exclude-roots: \"(a\": Unmatched ( or \\(\n"
 	                               "  expected a POSIX extended regular expression\n" },
 	{ MAIN "exclude-roots = ((x{255}){255}){1,255}\n",
-	  "f:4: [cache \"main\"] exclude-roots: \"((x{255}){255}){1,255}\" repeats too often\n"
-	  "  expected {N} up to 1000 in all\n" },
+	  "f:4: [cache \"main\"] exclude-roots: \"((x{255}){255}){1,255}\" repeats too much\n"
+	  "  expected up to 2000 characters with every {N} and + written out\n" },
+	{ MAIN "exclude-roots = a)x+++++++++++$\n",
+	  "f:4: [cache \"main\"] exclude-roots: \"a)x+++++++++++$\" repeats too much\n"
+	  "  expected up to 2000 characters with every {N} and + written out\n" },
+	{ MAIN "exclude-roots = ((x{9,}){9,}){20,}\n",
+	  "f:4: [cache \"main\"] exclude-roots: \"((x{9,}){9,}){20,}\" repeats too much\n"
+	  "  expected up to 2000 characters with every {N} and + written out\n" },
 	{ MAIN "compression-level = 20\n",
 	  "f:4: [cache \"main\"] compression-level: 20 is out of range\n  expected 1 to 19\n" },
 	{ MAIN "compression-level = 3K\n",
