@@ -3,14 +3,19 @@
 #include <ctype.h>
 #include <string.h>
 
+#define NAME_MAX_BYTES 255
+
 bool key_text_is_valid(const char *text, enum key_kind kind, bool needs_name)
 {
 	const char *padding = kind == KEY_PUBLIC ? "=" : "==";
 	size_t n_chars = kind == KEY_PUBLIC ? 43 : 86; /* of 6 bits each */
+	/* The bits of the last one that belong to no byte are 0, or whoever decodes it refuses. */
+	const char *last = kind == KEY_PUBLIC ? "AEIMQUYcgkosw048" : "AQgw";
 	const char *colon = strchr(text, ':');
 	const char *base64 = colon != NULL ? colon + 1 : text;
 
-	if (colon == text || (colon == NULL && needs_name))
+	if (colon == text || (colon == NULL && needs_name) ||
+	    (colon != NULL && colon - text > NAME_MAX_BYTES))
 		return false;
 	for (const char *p = text; colon != NULL && p < colon; p++) {
 		if (isspace((unsigned char)*p) || iscntrl((unsigned char)*p))
@@ -20,6 +25,8 @@ bool key_text_is_valid(const char *text, enum key_kind kind, bool needs_name)
 		if (!isalnum((unsigned char)base64[i]) && base64[i] != '+' && base64[i] != '/')
 			return false;
 	}
+	if (strchr(last, base64[n_chars - 1]) == NULL)
+		return false;
 	base64 += n_chars;
 	if (strncmp(base64, padding, strlen(padding)) != 0)
 		return false;

@@ -7,8 +7,8 @@
 
 enum key_kind { KEY_PUBLIC, KEY_SECRET };
 
-/* Is TEXT the padded base64 of 32 (public) or 64 (secret) bytes behind "NAME:", or without a name
- * unless NEEDS_NAME (Cachix)? White space may follow. */
+/* Is TEXT the padded base64 of 32 (public) or 64 (secret) bytes behind "NAME:" (at most 255 bytes), or
+ * without a name unless NEEDS_NAME (Cachix)? White space may follow. */
 bool key_text_is_valid(const char *text, enum key_kind kind, bool needs_name);
 
 #endif

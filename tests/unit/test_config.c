@@ -397,6 +397,12 @@ static const struct {
 	  "  expected NAME:KEY, the key being 44 characters of base64\n" },
 	{ "[upstream \"nixos\"]\nkeeps-forever = 1\n",
 	  "f:2: [upstream \"nixos\"] keeps-forever: \"1\" is not understood\n  expected yes or no\n" },
+	/* The last character has bits that belong to no byte. */
+	{ "[upstream \"u\"]\nurl = file:///u\npublic-key = u:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjX=\n",
+	  "f:3: [upstream \"u\"] public-key: \"u:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjX=\" is not a "
+	  "public "
+	  "key\n"
+	  "  expected NAME:KEY, the key being 44 characters of base64\n" },
 	{ "[upstream \"nixos\"]\npublic-key =\n", "f:1: [upstream \"nixos\"] public-key: is missing\n" },
 	{ "[priority \"p\"]\nmatch = x\n", "f:1: [priority \"p\"] priority: is missing\n" },
 	{ "[priority \"p\"]\nmatch = x\npriority = 1001\n",
