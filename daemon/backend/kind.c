@@ -64,6 +64,15 @@ void format_cache_info(struct buf *out, const char *store_dir)
 	buf_printf(out, "StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", store_dir, CACHE_PRIORITY);
 }
 
+/* It is shown to people: control characters would be an attempt to fool them. */
+static bool is_plain(const char *text, int len)
+{
+	for (int i = 0; i < len; i++)
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+			return false;
+	return true;
+}
+
 /* The value of the line "NAME: value" in TEXT, blanks around it cut; NULL if there is none. */
 static const char *find_value(const char *text, const char *name, int *ret_len)
 {
@@ -93,7 +102,7 @@ int check_cache_info(const char *where, const char *text, const char *store_dir,
 	int len = 0;
 	const char *value = find_value(text, "StoreDir", &len);
 
-	if (value == NULL)
+	if (value == NULL || !is_plain(value, len))
 		return error_set(err, ERROR_OPERATOR,
 		                 "%s: answered with something that is not a nix-cache-info", where);
 	if (strlen(store_dir) != (size_t)len || strncmp(value, store_dir, (size_t)len) != 0)

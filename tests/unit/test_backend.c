@@ -570,6 +570,9 @@ static void a_foreign_or_broken_directory_needs_an_operator(void **state)
 	run_command("echo hello > '%s/nix-cache-info'", cache_dir);
 	prepare(&trial);
 	assert_fault(&trial, ERROR_OPERATOR, "not a nix-cache-info");
+	run_command("printf 'StoreDir: /gnu/\\033[2Jstore\\n' > '%s/nix-cache-info'", cache_dir);
+	prepare(&trial);
+	assert_fault(&trial, ERROR_OPERATOR, "not a nix-cache-info");
 	format_info(&text, PATH_B);
 	snprintf(path, sizeof(path), "%s/" KEY_A, cache_dir);
 	f = fopen(path, "w");
