@@ -7,7 +7,7 @@
 #include "common/units.h"
 #include "ctl/ctl.h"
 
-static void say(const char *format, va_list args)
+static PRINTF(1, 0) void say(const char *format, va_list args)
 {
 	CLEANUP(buf_fini) struct buf text = { .max = KIB(64) };
 	char *raw = NULL;

@@ -13,7 +13,7 @@
 
 #define TEXT_SIZE 2048
 
-static void vsay(char text[TEXT_SIZE], const char *format, va_list args)
+static PRINTF(2, 0) void vsay(char text[TEXT_SIZE], const char *format, va_list args)
 {
 	vsnprintf(text, TEXT_SIZE, format, args);
 	log_init(LOG_LEVEL_INFO, false);
