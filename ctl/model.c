@@ -119,16 +119,21 @@ json_t *model_text(const char *text)
 
 static json_t *field_value(const struct record *record, const struct field *field)
 {
+	int64_t n = record_get_int(record, field->record);
+
 	switch (field->type) {
 	case FIELD_TEXT:
 		return model_text(record_get(record, field->record));
 	case FIELD_BOOL:
 		return json_boolean(record_get_bool(record, field->record));
-	case FIELD_NUMBER:
 	case FIELD_TIME:
+		/* How far it is from now will be asked, and must not overflow. */
+		n = n > 0 ? n : 0;
+		break;
+	case FIELD_NUMBER:
 		break;
 	}
-	return json_integer(record_get_int(record, field->record));
+	return json_integer(n);
 }
 
 static json_t *model_record(const struct record *record, const struct field *fields)

@@ -1,5 +1,6 @@
 /* What the daemon says, as JSON: each record becomes an object with the keys that --json promises, all of
- * them always there. Times stay Unix seconds until model_dates. Bytes that are no UTF-8 become '?'.
+ * them always there. Times stay Unix seconds until model_dates, and one before 1970 is 0. Bytes that are no
+ * UTF-8 become '?'.
  * Errors: NULL, no memory. Owns: what is returned is the caller's. Thread: any. */
 #ifndef CTL_MODEL_H
 #define CTL_MODEL_H

@@ -125,7 +125,6 @@ static void put_piece(struct output *o, enum style style, const char *text)
 
 void output_put(struct output *o, enum style style, const char *format, ...)
 {
-	CLEANUP(buf_fini) struct buf text = { .max = PIECE_MAX_BYTES };
 	CLEANUP(buf_fini) struct buf escaped = { .max = PIECE_MAX_BYTES };
 	va_list args;
 	char *raw = NULL;

@@ -28,8 +28,8 @@ static void add_queue(json_t *model, const struct record *record)
 
 static void add_daemon(json_t *model, const struct record *record)
 {
-	int64_t uptime = clock_unix_s() - record_get_int(record, "started");
 	json_t *fields = model_daemon(record);
+	int64_t uptime = clock_unix_s() - model_get_int(fields, "started");
 
 	json_object_update(model, fields);
 	json_decref(fields);

@@ -235,6 +235,18 @@ static void a_cache_has_every_key_that_is_promised(void **state)
 	json_decref(cache);
 }
 
+static void a_time_before_1970_is_none(void **state)
+{
+	char line[] = "job finished=-9223372036854775808 id=-5";
+	struct record record = record_of(line);
+	json_t *job = model_job(&record);
+	(void)state;
+
+	assert_true(model_get_int(job, "finished") == 0);
+	assert_true(model_get_int(job, "id") == -5);
+	json_decref(job);
+}
+
 static void text_that_is_no_utf_8_does_not_break_the_json(void **state)
 {
 	char line[] = "job path=/nix/x text=bad%FFbyte not-before=0 root=yes";
@@ -521,6 +533,7 @@ int main(void)
 		cmocka_unit_test(cells_are_filled_by_columns_not_bytes),
 		cmocka_unit_test(a_bar_is_as_full_as_what_it_shows),
 		cmocka_unit_test(a_cache_has_every_key_that_is_promised),
+		cmocka_unit_test(a_time_before_1970_is_none),
 		cmocka_unit_test(text_that_is_no_utf_8_does_not_break_the_json),
 		cmocka_unit_test(the_screen_says_what_goes_on_and_what_to_do),
 		cmocka_unit_test(no_line_of_the_screen_is_wider_than_the_terminal),
