@@ -7,65 +7,21 @@
  * settings load. A queue that cannot be trusted any more ends it at once. */
 #include "daemon/daemon.h"
 
-#include <assert.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "daemon/intake/intake.h"
-#include "daemon/loop/timer.h"
+#include "daemon/internal.h"
 #include "daemon/loop/work.h"
-#include "daemon/policy/policy.h"
-#include "daemon/queue/queue.h"
-#include "daemon/server/server.h"
-#include "daemon/store/roots.h"
-#include "daemon/store/store.h"
-#include "daemon/upload/upload.h"
 
 /* Workers beside the packers, for file caches. */
-#define EXTRA_WORKERS     4
-#define HOUSEKEEPING_MS   60000
-#define PRUNE_EVERY       60 /* housekeepings */
-#define UNPROTECT_AT_ONCE 64
-#define N_SIGNALS         3
-
-struct daemon {
-	struct loop loop;
-	struct config *config;
-	char *config_error; /* or NULL */
-	const struct config_places *places;
-	struct config *next_config; /* a reload is on its way to it */
-
-	struct queue *queue;
-	struct store *store;
-	struct roots *roots;
-	struct policy *policy;
-	struct uploader *uploader;
-	struct intake *intake;
-	struct server *server;
-	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
-
-	uv_signal_t signals[N_SIGNALS];
-	struct timer housekeeping;
-	unsigned n_housekeepings;
-	struct queue_prune prune;
-	struct queue_unprotect unprotect;
-	bool is_pruning, is_unprotecting;
-	bool stopping;
-	bool is_closing_parts;
-	bool reload_again; /* asked for while one was under way: that one may have read the old files */
-	int status;
-};
+#define EXTRA_WORKERS 4
 
 static int open_parts(struct daemon *daemon, struct error *err);
 static void close_parts(struct daemon *daemon);
@@ -94,12 +50,15 @@ static void on_change(void *ctx, uint64_t caches, bool roots)
 		server_notify(daemon->server);
 }
 
-static void on_released(void *ctx, char *const *paths, size_t n_paths)
+void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths)
 {
-	struct daemon *daemon = ctx;
-
 	if (daemon->intake != NULL)
 		intake_released(daemon->intake, paths, n_paths);
+}
+
+static void on_released(void *ctx, char *const *paths, size_t n_paths)
+{
+	daemon_released(ctx, paths, n_paths);
 }
 
 struct handover { /* from a session to intake and back */
@@ -151,7 +110,7 @@ static void on_enqueue(void *ctx, struct server_enqueue *req, server_enqueued_fn
 	intake_start(daemon->intake, &h->handover, on_taken_in);
 }
 
-static void show_parts(struct daemon *daemon)
+void daemon_show_parts(struct daemon *daemon)
 {
 	struct server_parts parts = {
 		.queue = daemon->queue,
@@ -179,7 +138,7 @@ static void on_set_aside(void *ctx)
 	struct daemon *daemon = ctx;
 
 	if (!daemon->is_closing_parts)
-		show_parts(daemon);
+		daemon_show_parts(daemon);
 }
 
 static void on_ready(void *ctx)
@@ -200,88 +159,9 @@ static void on_ready(void *ctx)
 		return;
 	}
 	server_reconfigure(daemon->server, daemon->config);
-	show_parts(daemon);
+	daemon_show_parts(daemon);
 	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
 	         daemon->config->socket);
-}
-
-/* ---- housekeeping ------------------------------------------------------------------------------------ */
-
-static void on_pruned(struct queue_op *op)
-{
-	struct daemon *daemon = CONTAINER_OF(op, struct daemon, prune.op);
-	bool more = op->err.kind == ERROR_NONE && daemon->prune.more && !daemon->is_closing_parts;
-
-	queue_op_fini(op);
-	daemon->is_pruning = more;
-	if (more)
-		queue_start(daemon->queue, &daemon->prune.op, on_pruned);
-}
-
-static void prune(struct daemon *daemon)
-{
-	if (daemon->is_pruning)
-		return;
-	daemon->is_pruning = true;
-	daemon->prune = (struct queue_prune){
-		.op.verb = QUEUE_PRUNE,
-		.before_unix_s = clock_unix_s() - (int64_t)daemon->config->history_s,
-	};
-	queue_start(daemon->queue, &daemon->prune.op, on_pruned);
-}
-
-static void on_unprotected(struct queue_op *op)
-{
-	struct daemon *daemon = CONTAINER_OF(op, struct daemon, unprotect.op);
-
-	if (daemon->unprotect.n_released > 0) {
-		log_warning("roots given up paths=%zu: %s, the paths stay queued",
-		            daemon->unprotect.n_released,
-		            daemon->unprotect.older_than_unix_s != 0
-		                    ? "older than roots-max-age"
-		                    : "the store's file system is below roots-min-free");
-		on_released(daemon, daemon->unprotect.released, daemon->unprotect.n_released);
-	}
-	queue_op_fini(op);
-	daemon->is_unprotecting = false;
-}
-
-static bool store_is_full(const struct daemon *daemon)
-{
-	struct statvfs vfs;
-
-	return statvfs(store_real_dir(daemon->store), &vfs) == 0 && vfs.f_blocks > 0 &&
-	       vfs.f_bavail * 100 / vfs.f_blocks < daemon->config->roots_min_free_percent;
-}
-
-static void bound_roots(struct daemon *daemon)
-{
-	int64_t now = clock_unix_s();
-
-	if (daemon->is_unprotecting)
-		return;
-	daemon->is_unprotecting = true;
-	daemon->unprotect = (struct queue_unprotect){
-		.op.verb = QUEUE_UNPROTECT,
-		.now_unix_s = now,
-		.older_than_unix_s =
-			store_is_full(daemon) ? 0 : now - (int64_t)daemon->config->roots_max_age_s,
-		.n_max = UNPROTECT_AT_ONCE,
-	};
-	queue_start(daemon->queue, &daemon->unprotect.op, on_unprotected);
-}
-
-static void on_housekeeping(struct timer *timer)
-{
-	struct daemon *daemon = CONTAINER_OF(timer, struct daemon, housekeeping);
-
-	if (daemon->server != NULL && !daemon->is_closing_parts) {
-		bound_roots(daemon);
-		if (daemon->n_housekeepings++ % PRUNE_EVERY == 0)
-			prune(daemon);
-		show_parts(daemon);
-	}
-	timer_set(timer, HOUSEKEEPING_MS);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------- */
@@ -425,14 +305,9 @@ static int open_parts(struct daemon *daemon, struct error *err)
 
 /* ---- closing: each part's end begins the next one's --------------------------------------------------- */
 
-static void on_housekeeping_closed(struct timer *timer)
-{
-	(void)timer;
-}
-
 static void finish(struct daemon *daemon)
 {
-	timer_close(&daemon->housekeeping, on_housekeeping_closed);
+	housekeeping_close(daemon);
 	for (size_t i = 0; i < N_SIGNALS; i++)
 		uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
@@ -563,7 +438,7 @@ static void reload(struct daemon *daemon)
 	if (config_load(&config, daemon->places, true, &messages) < 0) {
 		log_error("the new configuration is not taken, the old one stays: %s", buf_text(&messages));
 		daemon->config_error = strdup(buf_text(&messages));
-		show_parts(daemon);
+		daemon_show_parts(daemon);
 	} else {
 		log_info("reloading");
 		daemon->next_config = config;
@@ -627,8 +502,7 @@ int daemon_run(struct config *config, const char *config_error, const struct con
 	daemon->config_error = config_error != NULL ? strdup(config_error) : NULL;
 	daemon->places = places;
 	watch_signals(daemon);
-	timer_init(&daemon->housekeeping, &daemon->loop, on_housekeeping);
-	timer_set(&daemon->housekeeping, HOUSEKEEPING_MS);
+	housekeeping_open(daemon);
 	if (open_parts(daemon, &err) < 0)
 		daemon_fail(daemon, &err);
 	loop_run(&daemon->loop);

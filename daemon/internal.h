@@ -1,0 +1,56 @@
+/* What the daemon's own files share: the parts, and what is under way with them.
+ * Thread: loop. */
+#ifndef DAEMON_INTERNAL_H
+#define DAEMON_INTERNAL_H
+
+#include "daemon/daemon.h"
+#include "daemon/intake/intake.h"
+#include "daemon/loop/timer.h"
+#include "daemon/policy/policy.h"
+#include "daemon/queue/queue.h"
+#include "daemon/server/server.h"
+#include "daemon/store/roots.h"
+#include "daemon/store/store.h"
+#include "daemon/upload/upload.h"
+
+enum { N_SIGNALS = 3 };
+
+struct daemon {
+	struct loop loop;
+	struct config *config;
+	char *config_error; /* or NULL */
+	const struct config_places *places;
+	struct config *next_config; /* a reload is on its way to it */
+
+	struct queue *queue;
+	struct store *store;
+	struct roots *roots;
+	struct policy *policy;
+	struct uploader *uploader;
+	struct intake *intake;
+	struct server *server;
+	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
+
+	uv_signal_t signals[N_SIGNALS];
+	struct timer housekeeping;
+	unsigned n_housekeepings;
+	struct queue_prune prune;
+	struct queue_unprotect unprotect;
+	bool is_pruning, is_unprotecting;
+	bool stopping;
+	bool is_closing_parts;
+	bool reload_again; /* asked for while one was under way: that one may have read the old files */
+	int status;
+};
+
+/* Tells the server of the parts as they are now. */
+void daemon_show_parts(struct daemon *daemon);
+/* The GC roots of these store paths may go. */
+void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths);
+
+/* ---- housekeeping.c */
+
+void housekeeping_open(struct daemon *daemon);
+void housekeeping_close(struct daemon *daemon); /* the timer; what it began ends with the queue */
+
+#endif
