@@ -20,6 +20,7 @@ static const struct field daemon_fields[] = {
 	{ "user-mode", "user_mode", FIELD_BOOL },
 	{ "config-error", "config_error", FIELD_TEXT },
 	{ "roots-message", "roots_message", FIELD_TEXT },
+	{ "queue-message", "queue_message", FIELD_TEXT },
 	{ "bad-spool-files", "bad_spool_files", FIELD_NUMBER },
 	{ 0 },
 };

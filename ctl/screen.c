@@ -60,6 +60,8 @@ static void put_warnings(struct output *o, const json_t *model)
 	if (model_has(model, "roots_message"))
 		put_warning(o, "! not protected from garbage collection: ",
 		            model_get_text(model, "roots_message"));
+	if (model_has(model, "queue_message"))
+		put_warning(o, "! ", model_get_text(model, "queue_message"));
 	if (n_bad > 0) {
 		output_put(o, STYLE_BAD, "! %" PRIu64 " unreadable %s in the spool (*.bad)", n_bad,
 		           n_bad == 1 ? "file" : "files");

@@ -118,6 +118,7 @@ void daemon_show_parts(struct daemon *daemon)
 		.store_dir = store_dir(daemon->store),
 		.config_error = daemon->config_error,
 		.roots_message = roots_message(daemon->roots),
+		.queue_message = *daemon->queue_message != '\0' ? daemon->queue_message : NULL,
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};
 
@@ -159,6 +160,7 @@ static void on_ready(void *ctx)
 		return;
 	}
 	server_reconfigure(daemon->server, daemon->config);
+	housekeeping_begin(daemon);
 	daemon_show_parts(daemon);
 	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
 	         daemon->config->socket);
@@ -215,6 +217,24 @@ static size_t fill_endpoints(struct daemon *daemon, struct queue_endpoint *endpo
 	return n;
 }
 
+void daemon_queue_path(const struct daemon *daemon, char ret[4096])
+{
+	snprintf(ret, 4096, "%s/queue.db", daemon->config->state_dir);
+}
+
+/* What the new queue cannot know is said once, where an operator looks for it. */
+static void tell_of_new_queue(const struct daemon *daemon)
+{
+	const char *damaged = queue_set_aside(daemon->queue);
+
+	if (damaged == NULL)
+		return;
+	log_error("the queue was damaged and is built anew from GC roots and the spool: the damaged one is "
+	          "%s; lost are tags, chosen priorities, what had failed, the history and what caches are "
+	          "known to have (they are asked again)",
+	          damaged);
+}
+
 static int open_queue(struct daemon *daemon, struct error *err)
 {
 	struct queue_endpoint endpoints[CONFIG_MAX_ENDPOINTS];
@@ -229,8 +249,11 @@ static int open_queue(struct daemon *daemon, struct error *err)
 		.ctx = daemon,
 	};
 
-	snprintf(path, sizeof(path), "%s/queue.db", daemon->config->state_dir);
-	return queue_open(&daemon->queue, &daemon->loop, &config, err);
+	daemon_queue_path(daemon, path);
+	if (queue_open(&daemon->queue, &daemon->loop, &config, err) < 0)
+		return -1;
+	tell_of_new_queue(daemon);
+	return 0;
 }
 
 static int make_dirs(const struct config *config, struct error *err)

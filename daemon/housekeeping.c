@@ -1,9 +1,11 @@
 /* What is looked at now and then while the daemon runs: history that may go, roots that nobody may keep
  * for ever (I3a), and what status says of both. */
+#include <stdio.h>
 #include <sys/statvfs.h>
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "daemon/db/aside.h"
 #include "daemon/internal.h"
 
 #define EVERY_MS          60000
@@ -74,12 +76,31 @@ static void bound_roots(struct daemon *daemon)
 	queue_start(daemon->queue, &daemon->unprotect.op, on_unprotected);
 }
 
+/* A damaged database is shown until a person has taken it away. */
+static void look_for_damaged(struct daemon *daemon)
+{
+	char path[ASIDE_PATH_SIZE], found[ASIDE_PATH_SIZE];
+
+	daemon_queue_path(daemon, path);
+	if (aside_find(path, found))
+		snprintf(daemon->queue_message, sizeof(daemon->queue_message),
+		         "a damaged queue was set aside: %.400s", found);
+	else
+		*daemon->queue_message = '\0';
+}
+
+void housekeeping_begin(struct daemon *daemon)
+{
+	look_for_damaged(daemon);
+	bound_roots(daemon);
+}
+
 static void on_time(struct timer *timer)
 {
 	struct daemon *daemon = CONTAINER_OF(timer, struct daemon, housekeeping);
 
 	if (daemon->server != NULL && !daemon->is_closing_parts) {
-		bound_roots(daemon);
+		housekeeping_begin(daemon);
 		if (daemon->n_housekeepings++ % PRUNE_EVERY == 0)
 			prune(daemon);
 		daemon_show_parts(daemon);

@@ -37,6 +37,7 @@ struct daemon {
 	struct queue_prune prune;
 	struct queue_unprotect unprotect;
 	bool is_pruning, is_unprotecting;
+	char queue_message[512]; /* for status; "": none */
 	bool stopping;
 	bool is_closing_parts;
 	bool reload_again; /* asked for while one was under way: that one may have read the old files */
@@ -48,7 +49,12 @@ void daemon_show_parts(struct daemon *daemon);
 /* The GC roots of these store paths may go. */
 void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths);
 
+void daemon_queue_path(const struct daemon *daemon, char ret[4096]);
+
 /* ---- housekeeping.c */
+
+/* Once the daemon serves, and then by itself every minute. */
+void housekeeping_begin(struct daemon *daemon);
 
 void housekeeping_open(struct daemon *daemon);
 void housekeeping_close(struct daemon *daemon); /* the timer; what it began ends with the queue */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/db/aside.h"
 #include "daemon/db/internal.h"
 
 enum {
@@ -27,18 +28,30 @@ enum {
 	WAL_KEPT_BYTES = 8 << 20,  /* what is left of the file after a reset */
 };
 
-static bool is_final(int rc)
+void db_mark_damaged(struct db *db)
+{
+	struct error ignored; /* the next start then finds the damage as we did */
+
+	if (db->is_damaged)
+		return;
+	db->is_broken = db->is_damaged = true;
+	(void)!aside_mark(db->path, &ignored);
+}
+
+/* An I/O error is not damage: what the disk does not give today may be whole. */
+static void note_result(struct db *db, int rc)
 {
 	int primary = rc & 0xff;
 
-	return rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC || primary == SQLITE_CORRUPT ||
-	       primary == SQLITE_NOTADB;
+	if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB)
+		db_mark_damaged(db);
+	if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
+		db->is_broken = true;
 }
 
 int db_fail(struct db *db, int rc, struct error *err)
 {
-	if (is_final(rc))
-		db->is_broken = true;
+	note_result(db, rc);
 	return error_set(err, ERROR_TRANSIENT, "%s: %s", db->path,
 	                 sqlite3_extended_errcode(db->handle) == rc ? sqlite3_errmsg(db->handle)
 	                                                            : sqlite3_errstr(rc));
@@ -108,8 +121,7 @@ static int on_wal_grown(void *ctx, sqlite3 *handle, const char *name, int n_page
 		rc = sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 	else if (n_pages >= CHECKPOINT_PAGES)
 		rc = sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	if (is_final(rc))
-		db->is_broken = true;
+	note_result(db, rc);
 	return SQLITE_OK;
 }
 
@@ -131,38 +143,6 @@ static int connect(struct db *db, int flags, size_t cache_bytes, struct error *e
 	         "PRAGMA foreign_keys = OFF;",
 	         cache_bytes / 1024);
 	return db_exec(db, pragmas, err);
-}
-
-static int get_pragma(struct db *db, const char *sql, int64_t *ret, struct error *err)
-{
-	sqlite3_stmt *handle = NULL;
-	int rc = sqlite3_prepare_v2(db->handle, sql, -1, &handle, NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(handle);
-	if (rc == SQLITE_ROW)
-		*ret = sqlite3_column_int64(handle, 0);
-	sqlite3_finalize(handle);
-	return rc == SQLITE_ROW ? 0 : db_fail(db, rc, err);
-}
-
-/* Is it ours, whole, and not of a newer daemon? A file of no pages is new. */
-static int check_file(struct db *db, const struct db_config *config, int64_t *ret_version, struct error *err)
-{
-	int64_t id, version, n_tables;
-
-	if (get_pragma(db, "PRAGMA application_id", &id, err) < 0 ||
-	    get_pragma(db, "PRAGMA user_version", &version, err) < 0 ||
-	    get_pragma(db, "SELECT count(*) FROM sqlite_schema", &n_tables, err) < 0)
-		return -1;
-	if (id != (int64_t)config->application_id && (id != 0 || version != 0 || n_tables != 0))
-		return error_set(err, ERROR_OPERATOR, "%s is a database of another program", db->path);
-	if (version < 0 || version > (int64_t)config->n_migrations)
-		return error_set(err, ERROR_OPERATOR,
-		                 "%s was written by a newer version (schema %lld, this one knows %zu)",
-		                 db->path, (long long)version, config->n_migrations);
-	*ret_version = version;
-	return 0;
 }
 
 static int migrate(struct db *db, const struct db_config *config, int64_t version, struct error *err)
@@ -189,7 +169,7 @@ static int prepare_writer(struct db *db, const struct db_config *config, struct 
 	char limit[64];
 	int64_t version;
 
-	if (check_file(db, config, &version, err) < 0)
+	if (db_check(db, config, &version, err) < 0)
 		return -1;
 	snprintf(limit, sizeof(limit), "PRAGMA journal_size_limit = %d;", WAL_KEPT_BYTES);
 	if (db_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", err) < 0 ||
@@ -215,16 +195,60 @@ static struct db *db_new(const char *path, struct error *err)
 	return db;
 }
 
+static void disconnect(struct db *db)
+{
+	for (size_t i = 0; i < db->n_places; i++) {
+		if (db->stmts[i] == NULL)
+			continue;
+		sqlite3_finalize(db->stmts[i]->handle);
+		free(db->stmts[i]);
+	}
+	free(db->stmts);
+	db->stmts = NULL;
+	db->n_stmts = db->n_places = 0;
+	sqlite3_close(db->handle);
+	db->handle = NULL;
+}
+
+static int open_file(struct db *db, const struct db_config *config, struct error *err)
+{
+	if (make_file(db->path, err) < 0 || connect(db, SQLITE_OPEN_READWRITE, config->cache_bytes, err) < 0)
+		return -1;
+	return prepare_writer(db, config, err);
+}
+
+static int set_aside(struct db *db, struct error *err)
+{
+	char path[ASIDE_PATH_SIZE];
+
+	disconnect(db);
+	if (aside_move(db->path, path, err) < 0)
+		return -1;
+	free(db->set_aside);
+	db->set_aside = *path != '\0' ? strdup(path) : NULL;
+	db->is_broken = db->is_damaged = false;
+	return 0;
+}
+
+/* The lock comes first: neither making the file nor setting it aside must disturb a daemon that runs. */
+static int open_locked(struct db *db, const struct db_config *config, struct error *err)
+{
+	if (take_lock(db, err) < 0 || (aside_is_marked(db->path) && set_aside(db, err) < 0))
+		return -1;
+	if (open_file(db, config, err) == 0)
+		return 0;
+	if (!db->is_damaged || set_aside(db, err) < 0)
+		return -1;
+	return open_file(db, config, err);
+}
+
 int db_open(struct db **ret, const struct db_config *config, struct error *err)
 {
 	struct db *db = db_new(config->path, err);
 
 	if (db == NULL)
 		return -1;
-	/* The lock comes first: making the file must not disturb a daemon that runs. */
-	if (take_lock(db, err) < 0 || make_file(db->path, err) < 0 ||
-	    connect(db, SQLITE_OPEN_READWRITE, config->cache_bytes, err) < 0 ||
-	    prepare_writer(db, config, err) < 0) {
+	if (open_locked(db, config, err) < 0) {
 		if (db->is_broken) /* trying again does not mend it */
 			err->kind = ERROR_OPERATOR;
 		db_close(db);
@@ -252,15 +276,9 @@ void db_close(struct db *db)
 {
 	if (db == NULL)
 		return;
-	for (size_t i = 0; i < db->n_places; i++) {
-		if (db->stmts[i] == NULL)
-			continue;
-		sqlite3_finalize(db->stmts[i]->handle);
-		free(db->stmts[i]);
-	}
-	free(db->stmts);
-	sqlite3_close(db->handle);
+	disconnect(db);
 	close_fd(&db->lock_fd);
+	free(db->set_aside);
 	free(db->path);
 	free(db);
 }
@@ -348,6 +366,16 @@ bool db_in_transaction(const struct db *db)
 bool db_is_broken(const struct db *db)
 {
 	return db->is_broken;
+}
+
+bool db_is_damaged(const struct db *db)
+{
+	return db->is_damaged;
+}
+
+const char *db_set_aside(const struct db *db)
+{
+	return db->set_aside;
 }
 
 int64_t db_last_id(const struct db *db)

@@ -2,9 +2,9 @@
  * that are atomic when they are committed, in their order, and durable after db_sync.
  * Limits: page cache as asked; the WAL is written back from 4 MiB on, and cut at 64 MiB at the latest
  * if readers let it.
- * Errors: TRANSIENT (busy, disk full, I/O), OPERATOR (another process has it, a newer schema, not ours,
- * a network file system). After a failed fsync, or once damage was seen, db_is_broken says true for
- * good: what was written last may not be on disk, so the process must not go on.
+ * Errors: TRANSIENT (busy, disk full, I/O), OPERATOR (another process has it, a newer schema, another
+ * program's, a network file system). After a failed fsync, or once damage was seen, db_is_broken says
+ * true for good: what was written last may not be on disk, so the process must not go on.
  * Thread: any, one at a time; a reader is a connection of its own. */
 #ifndef DAEMON_DB_DB_H
 #define DAEMON_DB_DB_H
@@ -28,7 +28,8 @@ struct db_config {
 
 /* Opens the file, made with mode 0600 if it is not there, for this process alone: PATH.lock is held
  * until db_close or the end of the process. Runs the migrations that are missing, each in a
- * transaction. Checks the header, the schema and that no page is missing at the end. */
+ * transaction. Checks the header, the schema and that no page is missing at the end; a damaged file, and
+ * one that a connection found so before, is set aside (aside.h) and a new one made. */
 int db_open(struct db **ret, const struct db_config *config, struct error *err) MUST_CHECK;
 
 /* A second connection that only reads, to a file that is open in this process. */
@@ -52,6 +53,13 @@ int db_savepoint_rollback(struct db *db, struct error *err) MUST_CHECK;
 bool db_in_transaction(const struct db *db);
 
 bool db_is_broken(const struct db *db);
+/* Broken by damage in the file: it is marked, and the next db_open sets it aside. */
+bool db_is_damaged(const struct db *db);
+/* For damage that is found by looking rather than by an error. */
+void db_mark_damaged(struct db *db);
+/* Where the damaged file lies that this db_open set aside, or NULL; lives until db_close. */
+const char *db_set_aside(const struct db *db);
+
 int64_t db_last_id(const struct db *db);        /* of the last INSERT */
 uint64_t db_n_changed(const struct db *db);     /* rows of the last INSERT, UPDATE or DELETE */
 uint64_t db_wal_bytes_max(const struct db *db); /* the largest the WAL was after a commit */

@@ -166,7 +166,7 @@ static void on_explained(struct queue_op *op)
 		const struct roots_entry *entry = &sweep->list.entries[i];
 
 		if (!is_older(entry, now))
-			young = young || !entry->is_ours;
+			young = young || !entry->is_ours || !sweep->is_wanted[i];
 		else if (!sweep->is_wanted[i])
 			enqueue_stray(intake, entry);
 		else if (!entry->is_ours)

@@ -16,6 +16,7 @@
 enum {
 	CACHE_BYTES = 8 << 20,
 	CHORES_RETRY_MS = 10000,
+	DAMAGED = 1, /* of open_once */
 };
 
 struct queue {
@@ -220,12 +221,10 @@ static void on_damage(void *ctx, const struct error *err)
 	queue->on_fatal(queue->ctx, err);
 }
 
-static void on_checked(void *ctx, const struct error *err)
+static void on_checked(void *ctx)
 {
 	struct queue *queue = ctx;
 
-	if (err->kind == ERROR_OPERATOR)
-		on_damage(queue, err);
 	if (queue->closing) /* on_fatal did */
 		return;
 	reader_close(queue->checker, NULL, NULL);
@@ -237,7 +236,7 @@ static void start_check(struct queue *queue, struct loop *loop, const char *path
 {
 	struct error err;
 
-	if (reader_open(&queue->checker, loop, path, &err) < 0)
+	if (reader_open(&queue->checker, loop, path, on_damage, queue, &err) < 0)
 		log_debug("queue check skipped error=\"%s\"", err.text);
 	else
 		reader_check(queue->checker, on_checked, queue);
@@ -249,19 +248,21 @@ static void queue_free(struct queue *queue)
 	free(queue);
 }
 
-int queue_open(struct queue **ret, struct loop *loop, const struct queue_config *config, struct error *err)
+static int open_once(struct queue **ret, struct loop *loop, const struct queue_config *config,
+                     struct error *err)
 {
 	static const struct lane_ops ops = { .run_batch = run_batch };
 	struct queue *queue = calloc(1, sizeof(*queue));
+	bool is_damaged;
 
-	assert(config->n_endpoints <= ENDPOINTS_MAX);
 	if (queue == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
 	queue->on_fatal = config->on_fatal;
 	queue->on_change = config->on_change;
 	queue->on_released = config->on_released;
 	queue->ctx = config->ctx;
-	if (open_db(queue, config, err) < 0 || reader_open(&queue->reader, loop, config->path, err) < 0)
+	if (open_db(queue, config, err) < 0 ||
+	    reader_open(&queue->reader, loop, config->path, on_damage, queue, err) < 0)
 		goto fail;
 	if (lane_open(&queue->lane, loop, "queue", 1, BATCH_OPS_MAX, &ops, queue, err) < 0) {
 		reader_close(queue->reader, NULL, NULL);
@@ -276,8 +277,26 @@ int queue_open(struct queue **ret, struct loop *loop, const struct queue_config 
 fail:
 	if (queue->db.db != NULL && db_is_broken(queue->db.db))
 		err->kind = ERROR_OPERATOR;
+	is_damaged = queue->db.db != NULL && db_is_damaged(queue->db.db);
 	queue_free(queue);
-	return -1;
+	return is_damaged ? DAMAGED : -1;
+}
+
+/* What the first look at it found damaged is marked, and set aside by the second. */
+int queue_open(struct queue **ret, struct loop *loop, const struct queue_config *config, struct error *err)
+{
+	int rc;
+
+	assert(config->n_endpoints <= ENDPOINTS_MAX);
+	rc = open_once(ret, loop, config, err);
+	if (rc == DAMAGED)
+		rc = open_once(ret, loop, config, err);
+	return rc == 0 ? 0 : -1;
+}
+
+const char *queue_set_aside(const struct queue *queue)
+{
+	return db_set_aside(queue->db.db);
 }
 
 /* ---- operations */

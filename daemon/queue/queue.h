@@ -65,11 +65,15 @@ struct queue_config {
 };
 
 /* Opens or makes the database (0600), brings its schema up to date, counts. Blocks; at start only.
+ * A damaged one is set aside and a new one made. Damage met later marks the file and is on_fatal: the
+ * next queue_open sets it aside.
  * Jobs of identities that are configured no more are made `blocked: not configured` here, and ready
  * again once they are. A newer schema is refused (OPERATOR), as is a second process (OPERATOR). */
 int queue_open(struct queue **ret, struct loop *loop, const struct queue_config *config, struct error *err)
 	MUST_CHECK;
 void queue_close(struct queue *queue, lane_closed_fn closed, void *ctx);
+/* Where the damaged database lies in whose place this one was made when it was opened, or NULL. */
+const char *queue_set_aside(const struct queue *queue);
 
 struct queue_counts {
 	uint64_t jobs[JOB_N_STATES];
@@ -372,6 +376,7 @@ struct queue_prune {
 /* ---- listings: a second connection, a thread of its own; they never wait for writers --------------- */
 
 struct queue_read;
+struct reader;
 typedef void (*queue_read_fn)(struct queue_read *read);
 enum queue_read_verb { QUEUE_LIST, QUEUE_SHOW, QUEUE_CAUSES, QUEUE_WAIT, QUEUE_SUMMARY };
 
@@ -404,6 +409,7 @@ struct queue_read {
 	struct error err;
 	enum queue_read_verb verb;
 	struct queue *queue;
+	struct reader *reader; /* the queue's own */
 	/* in */
 	const char *path;  /* SHOW: of one path; LIST: NULL */
 	const char *cache; /* LIST: or NULL */

@@ -19,6 +19,8 @@ enum {
 struct reader {
 	struct db *db;
 	struct lane *lane;
+	reader_damage_fn on_damage;
+	void *ctx;
 	bool closing;
 	lane_closed_fn closed;
 	void *closed_ctx;
@@ -477,6 +479,7 @@ static int check_table(struct db *db, const char *table, struct error *err)
 	text = stmt_text(st, 0);
 	if (text == NULL || strcmp(text, "ok") == 0)
 		return 0;
+	db_mark_damaged(db);
 	return error_set(err, ERROR_OPERATOR, "the queue's database is damaged, table %s: %s", table, text);
 }
 
@@ -517,7 +520,10 @@ static void run_batch(void *ctx, unsigned thread, struct lane_job *batch)
 static void on_read(struct lane_job *job)
 {
 	struct queue_read *read = CONTAINER_OF(job, struct queue_read, job);
+	struct reader *reader = read->reader;
 
+	if (db_is_damaged(reader->db) && !reader->closing)
+		reader->on_damage(reader->ctx, &read->err);
 	read->done(read);
 }
 
@@ -555,13 +561,16 @@ void queue_read_fini(struct queue_read *read)
 	clear(read);
 }
 
-int reader_open(struct reader **ret, struct loop *loop, const char *path, struct error *err)
+int reader_open(struct reader **ret, struct loop *loop, const char *path, reader_damage_fn on_damage,
+                void *ctx, struct error *err)
 {
 	static const struct lane_ops ops = { .run_batch = run_batch };
 	struct reader *reader = calloc(1, sizeof(*reader));
 
 	if (reader == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
+	reader->on_damage = on_damage;
+	reader->ctx = ctx;
 	if (db_open_reader(&reader->db, path, READ_CACHE_BYTES, err) < 0 ||
 	    lane_open(&reader->lane, loop, "queue-read", 1, 1, &ops, reader, err) < 0) {
 		db_close(reader->db);
@@ -575,6 +584,7 @@ int reader_open(struct reader **ret, struct loop *loop, const char *path, struct
 void reader_start(struct reader *reader, struct queue_read *read, queue_read_fn done)
 {
 	read->done = done;
+	read->reader = reader;
 	read->err = (struct error){ .kind = ERROR_NONE };
 	if (read->n_max == 0 || read->n_max > ROWS_MAX)
 		read->n_max = ROWS_MAX;
@@ -592,7 +602,7 @@ static void on_checked(struct queue_read *read)
 	if (read->err.kind == ERROR_NONE && reader->check_table < N_ELEMENTS(tables))
 		reader_start(reader, read, on_checked);
 	else
-		reader->checked(reader->checked_ctx, &read->err);
+		reader->checked(reader->checked_ctx);
 }
 
 void reader_check(struct reader *reader, reader_checked_fn over, void *ctx)

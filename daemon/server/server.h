@@ -53,6 +53,7 @@ struct server_parts {
 	const char *store_dir;     /* NULL: nothing can be enqueued */
 	const char *config_error;  /* or NULL */
 	const char *roots_message; /* or NULL */
+	const char *queue_message; /* or NULL */
 	uint64_t n_bad_spool_files;
 };
 

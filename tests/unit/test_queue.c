@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "daemon/db/aside.h"
 #include "daemon/db/stmt.h"
 #include "daemon/queue/queue.h"
+#include "tests/support/faulty_vfs.h"
 #include "tests/unit/test.h"
 
 /* ---- a driver that runs operations one by one */
@@ -134,6 +136,7 @@ static int setup(void **state)
 	assert_int_equal(loop_init(&loop, &last_err), 0);
 	now = clock_unix_s();
 	n_fatal = n_released_later = 0;
+	faulty_vfs = (struct faulty_vfs){ 0 };
 	open_with(standard, N_ELEMENTS(standard));
 	return 0;
 }
@@ -1735,11 +1738,13 @@ static void damage_file(void)
 	close(fd);
 }
 
-static void damage_is_final_when_it_is_met_and_looked_for_at_the_start(void **state)
+static void damage_is_final_when_it_is_met_looked_for_at_the_start_and_set_aside(void **state)
 {
 	struct queue_claim op = { .now_unix_s = now, .n_max = 4000 };
+	char mark[112];
 	(void)state;
 
+	snprintf(mark, sizeof(mark), "%s.damaged", db_path);
 	for (int i = 0; i < 200; i++) {
 		struct node nodes[20];
 
@@ -1754,12 +1759,66 @@ static void damage_is_final_when_it_is_met_and_looked_for_at_the_start(void **st
 	assert_int_equal(run(&op.op, QUEUE_CLAIM), -1);
 	assert_int_equal(n_fatal, 1);
 	close_queue();
+	assert_true(aside_is_marked(db_path));
+	assert_int_equal(unlink(mark), 0);
 	n_fatal = 0;
-	if (try_open(standard, 3) == 0)
-		assert_int_equal(n_fatal, 1); /* found behind the start */
-	else
-		assert_int_equal(last_err.kind, ERROR_OPERATOR);
+	open_with(standard, 3); /* its own first look finds it, or the check behind that */
+	if (queue_set_aside(queue) == NULL) {
+		assert_int_equal(n_fatal, 1);
+		assert_true(aside_is_marked(db_path));
+		reopen();
+	}
+	assert_non_null(queue_set_aside(queue));
+	assert_int_equal(queue_cache_counts(queue, MAIN)->jobs[JOB_READY], 0);
+	assert_int_equal(unlink(queue_set_aside(queue)), 0);
+	must_run(&op.op, QUEUE_CLAIM);
+	queue_op_fini(&op.op);
 	n_fatal = 0;
+}
+
+static void a_listing_that_meets_damage_is_as_final(void **state)
+{
+	struct queue_read read = { .verb = QUEUE_LIST, .state = -2, .n_max = 4096 };
+	char damaged[ASIDE_PATH_SIZE];
+	(void)state;
+
+	for (int i = 0; i < 200; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] = (struct node){ .path = 1 + i * 20 + k };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	reopen();
+	damage_file();
+	queue_read_start(queue, &read, on_read_done);
+	loop_run(&loop);
+	assert_int_equal(read.err.kind, ERROR_TRANSIENT);
+	queue_read_fini(&read);
+	assert_int_equal(n_fatal, 1);
+	assert_true(aside_is_marked(db_path));
+	reopen();
+	assert_true(aside_find(db_path, damaged));
+	assert_int_equal(unlink(damaged), 0);
+	n_fatal = 0;
+}
+
+static void a_failed_fsync_is_final_and_answers_nobody_with_yes(void **state)
+{
+	struct queue_add_path path = { .path = P(1), .rank = now };
+	struct queue_add add = { .now_unix_s = now, .paths = &path, .n_paths = 1 };
+	(void)state;
+
+	faulty_vfs.fsync_fails = true;
+	assert_int_equal(run(&add.op, QUEUE_ADD), -1);
+	faulty_vfs.fsync_fails = false;
+	assert_int_equal(n_fatal, 1);
+	assert_int_equal(run(&add.op, QUEUE_ADD), -1); /* nor once the disk is well again */
+	assert_int_equal(n_fatal, 1);
+	n_fatal = 0;
+	assert_false(aside_is_marked(db_path));
+	reopen();
+	must_run(&add.op, QUEUE_ADD);
 }
 
 static void fill_disk(const char *file)
@@ -2003,12 +2062,15 @@ int main(void)
 		TEST(history_goes_in_pages_and_leaves_what_is_unfinished),
 		TEST(the_store_can_correct_what_it_said),
 		TEST(a_second_owner_and_a_newer_schema_are_refused),
-		TEST(damage_is_final_when_it_is_met_and_looked_for_at_the_start),
+		TEST(damage_is_final_when_it_is_met_looked_for_at_the_start_and_set_aside),
+		TEST(a_listing_that_meets_damage_is_as_final),
+		TEST(a_failed_fsync_is_final_and_answers_nobody_with_yes),
 		TEST(a_full_disk_changes_nothing_and_passes),
 		TEST(everything_of_a_large_store_ends_whatever_the_order),
 		TEST(a_path_with_many_referrers_wakes_and_blocks_them_in_pages),
 		TEST(pages_that_a_restart_cut_off_are_done_after_it),
 	};
 
+	faulty_vfs_install();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -850,10 +850,12 @@ static void status_has_a_record_for_each_thing_and_an_end_mark(void **state)
 	queue.counts[0].uploaded_bytes = 1234;
 	queue.counts[1].jobs[JOB_DELAYED] = 1;
 	parts.config_error = "nncache.conf:3: odd";
+	parts.queue_message = "a damaged queue was set aside: x";
 	server_set_parts(server, &parts);
 	text = ask("nncache 1 status\nend\n");
 	assert_begins(text, "daemon version=" NNCACHE_VERSION " pid=");
 	assert_holds(text, " config-error=nncache.conf:3:%20odd ");
+	assert_holds(text, " queue-message=a%20damaged%20queue%20was%20set%20aside:%20x ");
 	assert_holds(text,
 	             "\nqueue resolving=3 ready=3 delayed=1 in-flight=2 sent=0 blocked=0 failed=8 done=0 "
 	             "unfinished=17 oldest=1700000000 pinned-paths=11 ");
