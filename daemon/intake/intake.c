@@ -121,7 +121,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 	roots_add_start(intake->roots, &h->roots_add, on_rooted);
 }
 
-static bool is_on_its_way(const struct intake *intake, const char *path)
+bool intake_is_on_its_way(const struct intake *intake, const char *path)
 {
 	if (resolve_protects(&intake->resolve, path))
 		return true;
@@ -137,7 +137,7 @@ void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
 	/* A path that is just being handed over again keeps its root: it is released once more when that
 	 * request is done. */
 	for (size_t i = 0; i < n_paths; i++)
-		if (!is_on_its_way(intake, paths[i]))
+		if (!intake_is_on_its_way(intake, paths[i]))
 			roots_remove(intake->roots, paths[i]);
 }
 

@@ -65,6 +65,9 @@ struct intake {
 
 /* Something of intake ended while it is closing: closes it once nothing is left. */
 void intake_maybe_closed(struct intake *intake);
+/* Is PATH being handed over, or an output on its way into the queue? Its root must stay, and may not be made
+ * yet. */
+bool intake_is_on_its_way(const struct intake *intake, const char *path);
 
 void spool_open(struct intake *intake);
 void spool_close(struct intake *intake);

@@ -1,7 +1,7 @@
 /* GC roots against the queue. At start, before the daemon serves: the roots of unfinished requests are
  * made again, since a power cut can lose a link whose row survived. Then, and every few minutes: a root
  * in our directory that no unfinished request explains is enqueued (a hook that was killed leaves
- * nothing else behind), never deleted; a hook's root that is explained goes, for the daemon has its own.
+ * nothing else behind), never deleted; a hook's root that is explained goes once the daemon has its own.
  *
  * A hook that is still at work has a root that nobody explains yet: links younger than YOUNG_S wait. */
 #include <stdlib.h>
@@ -160,22 +160,35 @@ static void on_explained(struct queue_op *op)
 	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.explain.op);
 	struct sweep *sweep = &intake->sweep;
 	int64_t now = clock_unix_s();
+	const char *own = "";
 	bool young = false;
 
 	for (size_t i = 0; op->err.kind == ERROR_NONE && !intake->closing && i < sweep->list.n_entries; i++) {
 		const struct roots_entry *entry = &sweep->list.entries[i];
 
+		if (entry->is_ours)
+			own = entry->path;
 		if (!is_older(entry, now))
 			young = young || !entry->is_ours || !sweep->is_wanted[i];
 		else if (!sweep->is_wanted[i])
 			enqueue_stray(intake, entry);
-		else if (!entry->is_ours)
+		else if (!entry->is_ours && strcmp(own, entry->path) == 0 &&
+		         !intake_is_on_its_way(intake, entry->path))
 			roots_remove_name(intake->roots, entry->name);
 	}
 	queue_op_fini(op);
 	sweep_end(intake);
 	if (young && !intake->closing)
 		timer_set(&sweep->again, (YOUNG_S + 1) * 1000);
+}
+
+/* By path, the daemon's own before those of hooks. */
+static int by_path(const void *a, const void *b)
+{
+	const struct roots_entry *left = a, *right = b;
+	int order = strcmp(left->path, right->path);
+
+	return order != 0 ? order : right->is_ours - left->is_ours;
 }
 
 static void on_listed(struct roots_list *list)
@@ -191,6 +204,7 @@ static void on_listed(struct roots_list *list)
 		sweep_end(intake);
 		return;
 	}
+	qsort(list->entries, list->n_entries, sizeof(list->entries[0]), by_path);
 	for (size_t i = 0; i < list->n_entries; i++)
 		sweep->paths[i] = list->entries[i].path;
 	sweep->explain = (struct queue_explain){

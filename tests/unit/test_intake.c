@@ -532,6 +532,33 @@ static void roots_that_a_power_cut_lost_are_there_before_it_serves(void **state)
 	assert_true(is_rooted(OUT));
 }
 
+static bool dev_is_swept(void)
+{
+	return !is_rooted(DEV ".18.4");
+}
+
+/* Something lies in the way of the daemon's own root. */
+static void a_hooks_root_stays_until_the_daemon_has_its_own(void **state)
+{
+	static const char *const paths[] = { OUT };
+	char in_the_way[256];
+	struct intake_handover h;
+	(void)state;
+
+	snprintf(in_the_way, sizeof(in_the_way), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	make(in_the_way);
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(is_handed_over);
+	close_intake();
+	make_stray("a0000000000000000000000000000000-out.17.4", OUT);
+	make_stray("b0000000000000000000000000000000-dev.18.4", DEV);
+	open_intake();
+	run_until(dev_is_swept);
+	assert_true(is_rooted(OUT ".17.4"));
+}
+
 static bool strays_are_in(void)
 {
 	return all_is_resolved() && n_roots(ROOT_QUEUED) == 2;
@@ -594,6 +621,7 @@ int main(void)
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
+		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
 		TEST(it_closes_at_any_moment_and_nothing_is_lost),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
