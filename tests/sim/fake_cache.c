@@ -1,0 +1,553 @@
+#include "tests/sim/fake_cache.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "common/store_path.h"
+#include "daemon/backend/backend.h"
+#include "daemon/format/narinfo.h"
+#include "daemon/format/nixbase32.h"
+#include "tests/sim/chance.h"
+#include "tests/sim/fake_loop.h"
+#include "tests/sim/sha256.h"
+
+#define CALLS_MAX 256
+#define TWIN_MS   20000 /* until the object of somebody else is there, at most */
+
+struct object {
+	bool is_there;
+	uint64_t appears_ms; /* somebody else is sending it; 0: nobody */
+	uint64_t size;
+	uint8_t hash[SHA256_BYTES];
+};
+
+struct cache {
+	struct object nars[STORE_CONTENTS_MAX];
+	unsigned infos[STORE_PATHS_MAX]; /* 1 + the content of its NAR; 0: not there */
+	bool uses_upstream;
+	const struct cache_config *config;
+};
+
+enum verb { PREPARE, FIND_INFO, FIND_NAR, PUT_NAR, PUT_INFO };
+static const char *const verb_names[] = { "prepare", "find-info", "find-nar", "put-nar", "put-info" };
+
+struct call {
+	struct fake_event event;
+	struct backend_op *op;
+	enum verb verb;
+	unsigned cache, path, content;
+	bool is_canceled;
+	struct body *body;
+	struct body_watch watch;
+	char *text;
+};
+
+struct fake_backend {
+	struct backend backend;
+	unsigned number;
+};
+
+struct cache_faults cache_faults[CACHES_MAX + 1];
+static struct cache caches[CACHES_MAX + 1];
+static struct call *calls[CALLS_MAX];
+
+/* ---- what is there ----------------------------------------------------------------------------------- */
+
+void fake_cache_init(bool has_upstream)
+{
+	memset(caches, 0, sizeof(caches));
+	memset(cache_faults, 0, sizeof(cache_faults));
+	for (unsigned i = 0; has_upstream && i < store_model.n_paths; i++) {
+		bool in[STORE_PATHS_MAX] = { false };
+
+		if (!chance_one_in(6))
+			continue;
+		fake_store_closure(i, in);
+		for (unsigned k = 0; k < store_model.n_paths; k++)
+			if (in[k])
+				caches[UPSTREAM].infos[k] = 1 + store_model.paths[k].content;
+	}
+}
+
+void fake_cache_configure(const struct cache_config *config, unsigned number, bool uses_upstream)
+{
+	caches[number].config = config;
+	caches[number].uses_upstream = uses_upstream;
+}
+
+void fake_cache_heal(void)
+{
+	memset(cache_faults, 0, sizeof(cache_faults));
+}
+
+bool fake_cache_has(unsigned cache, unsigned path)
+{
+	return caches[cache].infos[path] > 0 ||
+	       (caches[cache].uses_upstream && caches[UPSTREAM].infos[path] > 0);
+}
+
+static bool nar_is_there(unsigned cache, unsigned content)
+{
+	struct object *nar = &caches[cache].nars[content];
+
+	if (!nar->is_there && nar->appears_ms > 0 && nar->appears_ms <= fake_now_ms()) {
+		nar->is_there = true;
+		nar->size = 100 + content;
+	}
+	return nar->is_there;
+}
+
+/* I2 for the narinfo of PATH. */
+static void check_info(unsigned cache, unsigned path)
+{
+	const struct store_path *p = &store_model.paths[path];
+
+	if (!nar_is_there(cache, caches[cache].infos[path] - 1))
+		violated("I2", "cache %u has the narinfo of %u and not its NAR", cache, path);
+	for (unsigned i = 0; i < p->n_refs; i++)
+		if (!fake_cache_has(cache, p->refs[i]))
+			violated("I2",
+			         "cache %u has the narinfo of %u, but not that of %u, which it refers to",
+			         cache, path, p->refs[i]);
+}
+
+void fake_cache_check(void)
+{
+	for (unsigned c = 0; c < CACHES_MAX; c++)
+		for (unsigned i = 0; i < store_model.n_paths; i++)
+			if (caches[c].infos[i] > 0)
+				check_info(c, i);
+}
+
+/* I7: what arrived is the NAR that its name promises. */
+static void check_nar(const char *data, size_t size, unsigned content, unsigned cache)
+{
+	uint64_t nar_size = fake_store_nar_size(content);
+	char *nar = malloc(nar_size + 1);
+	uint8_t hash[SHA256_BYTES];
+	size_t n = ZSTD_decompress(nar, nar_size + 1, data, size);
+
+	if (ZSTD_isError(n) || n != nar_size)
+		violated("I7", "cache %u got a NAR of %zu bytes, not %llu", cache, ZSTD_isError(n) ? 0 : n,
+		         (unsigned long long)nar_size);
+	sha256_of(nar, n, hash);
+	if (memcmp(hash, fake_store_nar_hash(content), SHA256_BYTES) != 0)
+		violated("I7", "cache %u got a NAR under the name of another", cache);
+	free(nar);
+}
+
+static void store_nar(const struct call *call)
+{
+	struct object *nar = &caches[call->cache].nars[call->content];
+	uint64_t size = body_readable_bytes(call->body);
+	char *data = malloc(size + 1);
+	struct error err;
+
+	if (nar_is_there(call->cache, call->content))
+		return; /* what exists is never overwritten */
+	if (body_read(call->body, 0, data, size, &err) != (ssize_t)size)
+		violated("I7", "the body of an ended NAR cannot be read");
+	check_nar(data, size, call->content, call->cache);
+	*nar = (struct object){ .is_there = true, .size = size };
+	sha256_of(data, size, nar->hash);
+	free(data);
+}
+
+static void check_references(const struct narinfo *narinfo, unsigned path)
+{
+	const struct store_path *p = &store_model.paths[path];
+
+	if (narinfo->info.n_references != p->n_refs + p->refers_to_itself)
+		violated("I7", "the narinfo of %u has %zu references, not %u", path,
+		         narinfo->info.n_references, p->n_refs + p->refers_to_itself);
+	for (size_t i = 0; i < narinfo->info.n_references; i++) {
+		unsigned ref = fake_store_number(narinfo->info.references[i]);
+		bool is_known = p->refers_to_itself && ref == path;
+
+		for (unsigned k = 0; k < p->n_refs; k++)
+			is_known = is_known || p->refs[k] == ref;
+		if (!is_known)
+			violated("I7", "the narinfo of %u refers to %u", path, ref);
+	}
+}
+
+static void store_info(const struct call *call)
+{
+	const struct object *nar = &caches[call->cache].nars[call->content];
+	struct narinfo narinfo = { 0 };
+	struct error err;
+
+	if (caches[call->cache].infos[call->path] > 0)
+		return;
+	if (narinfo_parse(&narinfo, call->text, strlen(call->text), "/nix/store", &err) < 0)
+		violated("I7", "the narinfo of %u: %s", call->path, err.text);
+	if (memcmp(narinfo.info.nar_hash, fake_store_nar_hash(call->content), SHA256_BYTES) != 0 ||
+	    narinfo.info.nar_size != fake_store_nar_size(call->content))
+		violated("I7", "the narinfo of %u names another NAR", call->path);
+	if (nar_is_there(call->cache, call->content) && narinfo.file_size > 0 &&
+	    narinfo.file_size != nar->size)
+		violated("I7", "the narinfo of %u says %llu bytes, the NAR has %llu", call->path,
+		         (unsigned long long)narinfo.file_size, (unsigned long long)nar->size);
+	check_references(&narinfo, call->path);
+	narinfo_fini(&narinfo);
+	caches[call->cache].infos[call->path] = 1 + call->content;
+	check_info(call->cache, call->path);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------- */
+
+static struct call *call_begin(struct backend *backend, struct backend_op *op, enum verb verb)
+{
+	struct fake_backend *fake = CONTAINER_OF(backend, struct fake_backend, backend);
+	struct call *call = calloc(1, sizeof(*call));
+	size_t i = 0;
+
+	while (calls[i] != NULL)
+		i++;
+	assert(call != NULL && i < CALLS_MAX);
+	*call = (struct call){ .op = op, .verb = verb, .cache = fake->number };
+	calls[i] = call;
+	op->backend = backend;
+	op->call = call;
+	op->sent_bytes = 0;
+	return call;
+}
+
+static void call_end(struct call *call)
+{
+	size_t i = 0;
+
+	while (calls[i] != call)
+		i++;
+	calls[i] = NULL;
+	fake_event_take_back(&call->event);
+	if (call->body != NULL) {
+		body_unwatch(&call->watch);
+		body_unref(call->body);
+	}
+	free(call->text);
+	free(call);
+}
+
+static const char *name_of(unsigned cache)
+{
+	static const char *const names[] = { "cache-0", "cache-1", "cache-2", "upstream" };
+
+	return names[cache];
+}
+
+/* Puts the fault of this answer into ERR, if it has one. */
+static bool is_faulty(const struct call *call, struct backend_op *op)
+{
+	struct cache_faults *faults = &cache_faults[call->cache];
+
+	if (fake_now_ms() < faults->down_until_ms) {
+		op->is_server_fault = chance_one_in(2);
+		error_set(&op->err, faults->down_kind, "%s is down", name_of(call->cache));
+	} else if (call->verb >= PUT_NAR && faults->refuses[call->path]) {
+		error_set(&op->err, ERROR_PERMANENT, "%s refuses it", name_of(call->cache));
+	} else if (chance_one_in(faults->fail_one_in)) {
+		error_set(&op->err, ERROR_TRANSIENT, "%s: 503", name_of(call->cache));
+		op->err.retry_after_s = chance_one_in(4) ? chance_below(120) : 0;
+	}
+	return op->err.kind != ERROR_NONE;
+}
+
+static void answer_put(const struct call *call, struct backend_op *op)
+{
+	struct object *nar = &caches[call->cache].nars[call->content];
+
+	if (call->verb == PUT_INFO) {
+		op->found = caches[call->cache].infos[call->path] > 0;
+		store_info(call);
+	} else if (nar_is_there(call->cache, call->content)) {
+		op->found = true;
+		op->file_size = chance_one_in(2) ? nar->size : 0;
+	} else if (nar->appears_ms > 0 || chance_one_in(cache_faults[call->cache].twin_one_in)) {
+		if (nar->appears_ms == 0)
+			nar->appears_ms = fake_now_ms() + 1 + chance_below(TWIN_MS);
+		op->found = true;
+	} else {
+		store_nar(call);
+		op->sent_bytes = nar->size;
+	}
+}
+
+static void answer(const struct call *call, struct backend_op *op)
+{
+	bool denies = chance_one_in(cache_faults[call->cache].deny_one_in);
+
+	switch (call->verb) {
+	case PREPARE:
+		return;
+	case FIND_INFO:
+		op->found = caches[call->cache].infos[call->path] > 0 && !denies;
+		return;
+	case FIND_NAR:
+		op->found = nar_is_there(call->cache, call->content) && !denies;
+		op->file_size = op->found ? caches[call->cache].nars[call->content].size : 0;
+		return;
+	case PUT_NAR:
+	case PUT_INFO:
+		answer_put(call, op);
+		return;
+	}
+}
+
+static void store(const struct call *call)
+{
+	if (call->verb == PUT_NAR)
+		store_nar(call);
+	else if (call->verb == PUT_INFO)
+		store_info(call);
+}
+
+/* Has all of it been sent? */
+static bool is_whole(const struct call *call)
+{
+	return call->body == NULL || body_state(call->body) == BODY_ENDED;
+}
+
+static void decide(const struct call *call, struct backend_op *op)
+{
+	bool stores = is_whole(call) && chance_one_in(cache_faults[call->cache].lose_one_in);
+
+	if (call->body != NULL && body_state(call->body) == BODY_FAILED) {
+		op->err = *body_error(call->body);
+		return;
+	}
+	if (!is_whole(call) || (call->is_canceled && chance_one_in(2)))
+		error_set(&op->err, ERROR_CANCELED, "canceled");
+	else if (!is_faulty(call, op))
+		answer(call, op);
+	if ((op->err.kind == ERROR_CANCELED || op->err.kind == ERROR_TRANSIENT) && stores)
+		store(call);
+}
+
+static void on_answer(struct fake_event *event)
+{
+	struct call *call = CONTAINER_OF(event, struct call, event);
+	struct backend_op *op = call->op;
+
+	op->err = (struct error){ 0 };
+	op->is_server_fault = op->found = false;
+	op->file_size = 0;
+	decide(call, op);
+	trace("%s %s path %u: %s%s", name_of(call->cache), verb_names[call->verb], call->path,
+	      op->err.kind != ERROR_NONE ? op->err.text
+	      : op->found                ? "found"
+	                                 : "ok",
+	      call->is_canceled ? ", was canceled" : "");
+	op->call = NULL;
+	call_end(call);
+	op->done(op);
+}
+
+static void answer_soon(struct call *call)
+{
+	bool is_slow = chance_one_in(cache_faults[call->cache].slow_one_in);
+
+	if (!call->event.is_set)
+		fake_event_in(&call->event, is_slow ? chance_below(60000) : chance_below(30), on_answer);
+}
+
+static void on_body(struct body_watch *watch)
+{
+	struct call *call = CONTAINER_OF(watch, struct call, watch);
+
+	if (body_state(call->body) != BODY_GROWING)
+		answer_soon(call);
+}
+
+static unsigned content_of(unsigned cache, const struct backend_object *object)
+{
+	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	for (unsigned i = 0; i < STORE_CONTENTS_MAX; i++) {
+		nixbase32_encode(hash, fake_store_nar_hash(i), SHA256_BYTES);
+		if (strncmp(object->nar_key + strlen("nar/"), hash, strlen(hash)) == 0)
+			return i;
+	}
+	violated("I7", "%s is asked for %s, which is the NAR of nothing", name_of(cache), object->nar_key);
+}
+
+static void fake_prepare(struct backend *backend, struct backend_op *op)
+{
+	answer_soon(call_begin(backend, op, PREPARE));
+}
+
+static void fake_find_info(struct backend *backend, struct backend_op *op, const char *path)
+{
+	struct call *call = call_begin(backend, op, FIND_INFO);
+
+	call->path = fake_store_number(path);
+	answer_soon(call);
+}
+
+static void fake_find_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object)
+{
+	struct call *call = call_begin(backend, op, FIND_NAR);
+
+	call->path = fake_store_number(object->info->path);
+	call->content = content_of(call->cache, object);
+	answer_soon(call);
+}
+
+/* I5: nothing is put side by side with itself. */
+static void check_alone(const struct call *call)
+{
+	for (size_t i = 0; i < CALLS_MAX; i++) {
+		const struct call *other = calls[i];
+
+		if (other == NULL || other == call || other->cache != call->cache ||
+		    other->verb != call->verb)
+			continue;
+		if (call->verb == PUT_NAR ? other->content == call->content : other->path == call->path)
+			violated("I5", "%s: %s of %u and %u at once", name_of(call->cache),
+			         verb_names[call->verb], call->path, other->path);
+	}
+}
+
+static void fake_put_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                         struct body *body)
+{
+	struct call *call = call_begin(backend, op, PUT_NAR);
+
+	call->path = fake_store_number(object->info->path);
+	call->content = content_of(call->cache, object);
+	check_alone(call);
+	call->body = body_ref(body);
+	body_watch(body, &call->watch, on_body);
+	if (body_state(body) != BODY_GROWING)
+		answer_soon(call);
+}
+
+static void fake_put_info(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                          const char *text, size_t len)
+{
+	struct call *call = call_begin(backend, op, PUT_INFO);
+
+	call->path = fake_store_number(object->info->path);
+	call->content = content_of(call->cache, object);
+	call->text = strndup(text, len);
+	check_alone(call);
+	answer_soon(call);
+}
+
+static void fake_cancel(struct backend_op *op)
+{
+	struct call *call = op->call;
+
+	if (call == NULL)
+		return;
+	call->is_canceled = true;
+	fake_event_take_back(&call->event);
+	fake_event_in(&call->event, chance_below(5), on_answer);
+}
+
+static void fake_close(struct backend *backend)
+{
+	free(CONTAINER_OF(backend, struct fake_backend, backend));
+}
+
+/* A put whose last byte had gone may still arrive; the daemon never hears of it. */
+void fake_cache_cut_off(void)
+{
+	for (size_t i = 0; i < CALLS_MAX; i++) {
+		struct call *call = calls[i];
+
+		if (call == NULL)
+			continue;
+		if (is_whole(call) && chance_one_in(2))
+			store(call);
+		fake_event_take_back(&call->event);
+		calls[i] = NULL;
+	}
+}
+
+/* ---- backend.h, http.h ------------------------------------------------------------------------------- */
+
+static const struct backend_ops fake_ops = {
+	.kind = PUBLISH_SEPARATE,
+	.prepare_start = fake_prepare,
+	.find_info_start = fake_find_info,
+	.find_nar_start = fake_find_nar,
+	.put_nar_start = fake_put_nar,
+	.put_info_start = fake_put_info,
+	.cancel = fake_cancel,
+	.close = fake_close,
+};
+
+static int open_number(struct backend **ret, struct loop *loop, unsigned number)
+{
+	struct fake_backend *fake = calloc(1, sizeof(*fake));
+
+	assert(fake != NULL);
+	*fake = (struct fake_backend){ .backend = { .ops = &fake_ops, .loop = loop }, .number = number };
+	*ret = &fake->backend;
+	return 0;
+}
+
+int backend_open(struct backend **ret, struct loop *loop, struct http *http,
+                 const struct cache_config *config, const char *dir, struct error *err)
+{
+	(void)http;
+	(void)dir;
+	for (unsigned i = 0; i < CACHES_MAX; i++)
+		if (caches[i].config == config)
+			return open_number(ret, loop, i);
+	return error_set(err, ERROR_OPERATOR, "no such cache");
+}
+
+int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,
+                          const struct upstream_config *upstream, const struct net_config *net,
+                          struct error *err)
+{
+	(void)http;
+	(void)upstream;
+	(void)net;
+	(void)err;
+	return open_number(ret, loop, UPSTREAM);
+}
+
+void backend_close(struct backend *backend)
+{
+	if (backend != NULL)
+		backend->ops->close(backend);
+}
+
+struct http {
+	struct loop *loop;
+	struct loop_post post;
+	http_closed_fn closed;
+	void *ctx;
+};
+
+int http_open(struct http **ret, struct loop *loop, struct error *err)
+{
+	(void)err;
+	*ret = calloc(1, sizeof(**ret));
+	assert(*ret != NULL);
+	(*ret)->loop = loop;
+	return 0;
+}
+
+static void on_http_closed(struct loop_post *post)
+{
+	struct http *http = CONTAINER_OF(post, struct http, post);
+	http_closed_fn closed = http->closed;
+	void *ctx = http->ctx;
+
+	free(http);
+	closed(ctx);
+}
+
+void http_close(struct http *http, http_closed_fn closed, void *ctx)
+{
+	http->closed = closed;
+	http->ctx = ctx;
+	loop_post(http->loop, &http->post, on_http_closed);
+}

@@ -1,0 +1,43 @@
+/* Builds and their hooks: what makes paths, protects and hands them over, and what they were promised.
+ * A promise is made when a hook hears "ok", when its spool file is durable, and when its own root is made
+ * (that one ends with the power).
+ * Thread: the one there is. */
+#ifndef TESTS_SIM_HOOKS_H
+#define TESTS_SIM_HOOKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PROMISES_MAX 256
+
+enum promise_kind { PROMISE_ACK, PROMISE_SPOOL, PROMISE_ROOT };
+struct promise {
+	enum promise_kind kind;
+	unsigned path;
+	uint64_t caches;    /* bits; never 0 */
+	int64_t request_id; /* of an ACK */
+	bool is_excused;    /* forgotten, given up, or lost with the power */
+};
+extern struct promise promises[PROMISES_MAX];
+extern unsigned n_promises;
+
+/* N builds begin within the next WITHIN_MS. */
+void hooks_init(unsigned n, uint64_t within_ms);
+/* Are all of them over? */
+bool hooks_are_done(void);
+/* The daemon died: who waits for it sees the connection end. */
+void hooks_hang_up(void);
+/* No more: their processes died with the machine. */
+void hooks_power_cut(void);
+/* Spool files whose removal is not durable may be there again. */
+void spool_power_cut(void);
+bool spool_is_empty(void);
+
+/* What nobody had promised to protect was collected, perhaps: somebody builds it again, and keeps it. */
+void hooks_build_again(void);
+
+const char *promise_name(const struct promise *promise);
+/* Is all of its closure where it was promised to be? */
+bool promise_is_kept(const struct promise *promise);
+
+#endif

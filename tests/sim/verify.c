@@ -1,0 +1,184 @@
+#include "tests/sim/verify.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "tests/sim/chance.h"
+#include "tests/sim/fake_cache.h"
+#include "tests/sim/fake_loop.h"
+#include "tests/sim/hooks.h"
+#include "tests/sim/life.h"
+#include "tests/support/crash_vfs.h"
+
+#define LIES_MAX_MS (2 * 3600 * 1000ull) /* every timer looks again within the hour */
+
+static uint64_t lies_since_ms[CACHES_MAX];
+
+static void verify_counts(size_t cache)
+{
+	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
+
+	for (int s = 0; s < JOB_N_STATES; s++)
+		if (counts->jobs[s] > INT64_MAX)
+			violated("I4", "fewer than no jobs of cache %zu are %s", cache,
+			         job_state_name((enum job_state)s));
+}
+
+/* I10: what is ready is taken up, or the cache is paused. */
+static void verify_moves(size_t cache)
+{
+	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
+
+	if (counts->jobs[JOB_READY] == 0 || uploader_n_in_flight(life.uploader, cache) > 0 ||
+	    queue_paused_until_unix_s(life.queue, cache) > clock_unix_s() || life.is_closing)
+		lies_since_ms[cache] = fake_now_ms();
+	else if (fake_now_ms() - lies_since_ms[cache] > LIES_MAX_MS)
+		violated("I10", "%llu jobs of cache %zu are ready, and nobody takes them up",
+		         (unsigned long long)counts->jobs[JOB_READY], cache);
+}
+
+void verify_turn(void)
+{
+	for (size_t i = 0; i < CACHES_MAX; i++) {
+		if (life.uploader == NULL || life.is_closing || i >= life.config.n_caches) {
+			lies_since_ms[i] = fake_now_ms();
+			continue;
+		}
+		verify_counts(i);
+		verify_moves(i);
+	}
+}
+
+void verify_deleted(const bool deleted[STORE_PATHS_MAX])
+{
+	for (unsigned i = 0; i < n_promises; i++) {
+		bool in[STORE_PATHS_MAX] = { false };
+
+		if (promises[i].is_excused || promise_is_kept(&promises[i]))
+			continue;
+		fake_store_closure(promises[i].path, in);
+		for (unsigned k = 0; k < store_model.n_paths; k++)
+			if (in[k] && deleted[k])
+				violated("I3",
+				         "%u was collected, which belongs to %u, which was %s and is not "
+				         "uploaded",
+				         k, promises[i].path, promise_name(&promises[i]));
+	}
+}
+
+void verify_unrooted(unsigned path)
+{
+	if (fake_root_leads_to(path) || store_model.unroot_one_in > 0)
+		return;
+	for (unsigned i = 0; i < n_promises; i++)
+		if (promises[i].path == path && !promises[i].is_excused && !promise_is_kept(&promises[i]))
+			violated("I3", "the last root of %u went, which was %s and is not uploaded", path,
+			         promise_name(&promises[i]));
+}
+
+/* ---- the file ---------------------------------------------------------------------------------------- */
+
+static void fail_sql(sqlite3 *db, const char *what)
+{
+	violated("I1", "%s of the queue that is left: %s", what, sqlite3_errmsg(db));
+}
+
+static void verify_row(sqlite3 *db, sqlite3_stmt *st, const struct promise *promise)
+{
+	int rc;
+
+	sqlite3_reset(st);
+	sqlite3_bind_int64(st, 1, promise->request_id);
+	sqlite3_bind_text(st, 2, store_model.paths[promise->path].text, -1, SQLITE_STATIC);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_DONE)
+		violated("I1", "request %lld of %u was acknowledged, and is not in the queue",
+		         (long long)promise->request_id, promise->path);
+	if (rc != SQLITE_ROW)
+		fail_sql(db, "reading");
+}
+
+void verify_queue_file(void)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *st = NULL;
+	bool any = false;
+
+	for (unsigned i = 0; i < n_promises; i++)
+		any = any || promises[i].request_id > 0;
+	if (!any)
+		return;
+	if (sqlite3_open_v2(life_queue_path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+	    sqlite3_prepare_v2(db, "SELECT 1 FROM root WHERE request = ? AND path = ?", -1, &st, NULL) !=
+	            SQLITE_OK)
+		fail_sql(db, "opening");
+	for (unsigned i = 0; i < n_promises; i++)
+		if (promises[i].request_id > 0 && !promises[i].is_excused && !promise_is_kept(&promises[i]))
+			verify_row(db, st, &promises[i]);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	crash_vfs_kill(); /* the daemon recovers the log by itself */
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------- */
+
+static uint64_t n_unfinished(size_t cache)
+{
+	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
+
+	return counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED] + counts->jobs[JOB_SENT] +
+	       counts->jobs[JOB_BLOCKED] + counts->jobs[JOB_FAILED];
+}
+
+static uint64_t n_unfinished_roots(void)
+{
+	return queue_root_count(life.queue, ROOT_RESOLVING) + queue_root_count(life.queue, ROOT_QUEUED) +
+	       queue_root_count(life.queue, ROOT_FAILED);
+}
+
+bool verify_is_done(void)
+{
+	const char *root;
+
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		if (n_unfinished(i) > 0)
+			return false;
+	return n_unfinished_roots() == 0 && fake_root_count(&root) == 0 && spool_is_empty();
+}
+
+void verify_stuck(void)
+{
+	const char *root;
+	unsigned n_roots = fake_root_count(&root);
+
+	for (size_t i = 0; i < life.config.n_caches; i++) {
+		const struct queue_counts *counts = queue_cache_counts(life.queue, i);
+
+		if (n_unfinished(i) > 0)
+			violated("I10",
+			         "cache %zu is stuck with %llu ready, %llu delayed, %llu sent, %llu blocked, "
+			         "%llu failed",
+			         i, (unsigned long long)counts->jobs[JOB_READY],
+			         (unsigned long long)counts->jobs[JOB_DELAYED],
+			         (unsigned long long)counts->jobs[JOB_SENT],
+			         (unsigned long long)counts->jobs[JOB_BLOCKED],
+			         (unsigned long long)counts->jobs[JOB_FAILED]);
+	}
+	if (n_unfinished_roots() > 0)
+		violated("I10", "%llu roots are stuck, none of them with a job",
+		         (unsigned long long)n_unfinished_roots());
+	if (n_roots > 0)
+		violated("I3", "all is done, and %u links are left, one of them %s", n_roots, root);
+	violated("I10", "a spool file is not taken in");
+}
+
+void verify_end(void)
+{
+	fake_cache_check();
+	for (unsigned i = 0; i < n_promises; i++)
+		if (!promises[i].is_excused && !promise_is_kept(&promises[i]))
+			violated("I4", "%u was %s, all is done, and it is not everywhere", promises[i].path,
+			         promise_name(&promises[i]));
+}

@@ -1,0 +1,303 @@
+#include "tests/sim/world.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "tests/sim/chance.h"
+#include "tests/sim/fake_cache.h"
+#include "tests/sim/fake_loop.h"
+#include "tests/sim/fake_store.h"
+#include "tests/sim/hooks.h"
+#include "tests/sim/life.h"
+#include "tests/sim/operator.h"
+#include "tests/sim/verify.h"
+#include "tests/support/crash_vfs.h"
+
+#define HOUR_MS       (3600 * 1000ull)
+#define HEALED_FOR_MS (24 * HOUR_MS) /* then all must be done */
+#define FIRST_FD      3
+
+enum death { DEATH_NONE, DEATH_KILL, DEATH_POWER_CUT };
+
+static struct {
+	jmp_buf top;
+	enum death death;   /* just died so */
+	int64_t steps_left; /* of this life; negative: as many as it likes */
+	unsigned lives_left;
+	bool is_healed, is_over, boots; /* boots: after a power cut, the daemon before the collector */
+	uint64_t healed_ms;
+	struct fake_event start, stop, heal, gc, trouble;
+} w;
+
+/* ---- death ------------------------------------------------------------------------------------------- */
+
+static _Noreturn void die(enum death death)
+{
+	w.death = death;
+	longjmp(w.top, 1);
+}
+
+static void between(void)
+{
+	if (w.steps_left >= 0 && w.steps_left-- == 0 && life.queue != NULL)
+		die(chance_one_in(2) ? DEATH_KILL : DEATH_POWER_CUT);
+}
+
+static void at_point(enum crash_vfs_point point)
+{
+	(void)point;
+	if (w.steps_left >= 0 && w.steps_left-- == 0)
+		die(chance_one_in(2) ? DEATH_KILL : DEATH_POWER_CUT);
+}
+
+void world_on_fatal(const struct error *err)
+{
+	trace("fatal: %s", err->text);
+	die(DEATH_KILL);
+}
+
+static void on_start(struct fake_event *event);
+
+static void start_in(uint64_t delay_ms)
+{
+	if (!w.start.is_set)
+		fake_event_in(&w.start, delay_ms, on_start);
+}
+
+/* What is left of a life that has ended without its will. */
+static void bury(void)
+{
+	trace(w.death == DEATH_KILL ? "dies" : "loses its power");
+	fake_cache_cut_off();
+	life_forget();
+	close_range(FIRST_FD, ~0U, 0);
+	w.steps_left = -1;
+	operator_hang_up();
+	if (w.death == DEATH_KILL) {
+		crash_vfs_kill();
+		hooks_hang_up();
+	} else {
+		crash_vfs_power_cut(chance_one_in(3));
+		hooks_power_cut();
+		fake_root_power_cut();
+		spool_power_cut();
+		w.boots = true;
+	}
+	w.death = DEATH_NONE;
+	verify_queue_file();
+	start_in(1 + chance_below(chance_one_in(4) ? 60000 : 500));
+}
+
+static void choose_end(void)
+{
+	w.steps_left = -1;
+	if (w.lives_left == 0)
+		return;
+	w.lives_left--;
+	if (!chance_one_in(5))
+		w.steps_left = chance_below(chance_one_in(2) ? 100 : chance_one_in(2) ? 600 : 4000);
+}
+
+static void on_start(struct fake_event *event)
+{
+	struct error err;
+	(void)event;
+
+	if (life.queue != NULL)
+		return;
+	choose_end();
+	if (life_open(&err) < 0) {
+		trace("cannot start: %s", err.text);
+		if (w.is_healed)
+			violated("I4", "the daemon does not start: %s", err.text);
+		die(DEATH_KILL);
+	}
+}
+
+/* ---- trouble ----------------------------------------------------------------------------------------- */
+
+static void trouble_with_a_cache(void)
+{
+	struct cache_faults *faults = &cache_faults[chance_below(CACHES_MAX + 1)];
+	static const enum error_kind kinds[] = { ERROR_TRANSIENT, ERROR_OPERATOR };
+
+	switch (chance_below(7)) {
+	case 0:
+		faults->fail_one_in = 2 + chance_below(8);
+		faults->lose_one_in = 1 + chance_below(4);
+		break;
+	case 1:
+		faults->deny_one_in = 2 + chance_below(4);
+		break;
+	case 2:
+		faults->slow_one_in = 2 + chance_below(8);
+		break;
+	case 3:
+		faults->twin_one_in = 2 + chance_below(4);
+		break;
+	case 4:
+		faults->down_kind = kinds[chance_below(2)];
+		faults->down_until_ms = fake_now_ms() + chance_below(chance_one_in(2) ? 10000 : 1000000);
+		break;
+	case 5:
+		faults->refuses[chance_below(store_model.n_paths)] = true;
+		break;
+	case 6:
+		*faults = (struct cache_faults){ 0 };
+		break;
+	}
+}
+
+static void damage(unsigned path)
+{
+	if (store_model.paths[path].is_valid)
+		store_model.paths[path].is_damaged = true;
+}
+
+static void on_trouble(struct fake_event *event)
+{
+	switch (chance_below(10)) {
+	case 0:
+		store_model.fail_one_in = chance_below(5);
+		break;
+	case 1:
+		damage(chance_below(store_model.n_paths));
+		break;
+	case 2:
+		crash_vfs_set_full(chance_one_in(2));
+		break;
+	case 3:
+		if (chance_one_in(4))
+			crash_vfs_fail_sync();
+		break;
+	case 4:
+		if (chance_one_in(4))
+			fake_clock_step_s((int64_t)chance_below(20000) - 10000);
+		break;
+	case 5:
+	case 6:
+		operator_does(life.queue);
+		break;
+	default:
+		trouble_with_a_cache();
+		break;
+	}
+	fake_event_in(event, 1 + chance_below(chance_one_in(3) ? 100000 : 300), on_trouble);
+}
+
+static void on_gc(struct fake_event *event)
+{
+	bool deleted[STORE_PATHS_MAX];
+
+	w.boots = w.boots && !life.is_ready;
+	if (!w.boots) {
+		fake_store_collect(deleted);
+		verify_deleted(deleted);
+	}
+	fake_event_in(event, 1 + chance_below(chance_one_in(2) ? 1000 : 100000), on_gc);
+}
+
+static void on_stop(struct fake_event *event)
+{
+	(void)event;
+	if (life.is_ready && !life.is_closing) {
+		w.steps_left = w.steps_left < 0 && chance_one_in(2) ? chance_below(200) : w.steps_left;
+		life_close();
+	}
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------- */
+
+static void on_heal(struct fake_event *event)
+{
+	if (!hooks_are_done()) {
+		fake_event_in(event, 1000, on_heal);
+		return;
+	}
+	trace("healed");
+	w.is_healed = true;
+	w.lives_left = 0;
+	w.steps_left = -1;
+	w.healed_ms = fake_now_ms();
+	fake_event_take_back(&w.trouble);
+	fake_cache_heal();
+	crash_vfs_heal();
+	store_model.fail_one_in = 0;
+	for (unsigned i = 0; i < store_model.n_paths; i++)
+		store_model.paths[i].is_damaged = false;
+	hooks_build_again();
+	operator_heals();
+	if (life.queue == NULL)
+		start_in(1);
+}
+
+static void look(void)
+{
+	if (life.queue == NULL && !w.start.is_set && !w.is_over) {
+		fake_loop_forget();
+		w.boots = false;
+		start_in(1 + chance_below(2000));
+	}
+	if (!w.is_healed || !fake_loop_is_idle())
+		return;
+	if (life.is_ready && !life.is_closing && verify_is_done()) {
+		trace("all is done");
+		w.is_over = true;
+		life_close();
+	} else if (life.is_ready && fake_now_ms() - w.healed_ms > HEALED_FOR_MS) {
+		verify_stuck();
+	}
+}
+
+static void make_dirs(const char *dir)
+{
+	snprintf(life_state_dir, sizeof(life_state_dir), "%s/state", dir);
+	snprintf(life_spool_dir, sizeof(life_spool_dir), "%s/spool", life_state_dir);
+	snprintf(life_queue_path, sizeof(life_queue_path), "%s/queue.db", life_state_dir);
+	mkdir(life_state_dir, 0700);
+	mkdir(life_spool_dir, 0700);
+}
+
+static void begin(void)
+{
+	bool has_upstream = chance_one_in(2);
+	uint64_t lasts_ms = chance_one_in(2) ? 3000 : 200000;
+
+	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_PATHS_MAX - 3 : 10));
+	fake_cache_init(has_upstream);
+	life_configure(1 + chance_below(chance_one_in(3) ? CACHES_MAX : 1), has_upstream);
+	hooks_init(1 + chance_below(chance_one_in(3) ? 16 : 6), lasts_ms);
+	w.lives_left = chance_below(6);
+	fake_loop_between(between);
+	crash_vfs_watch(at_point);
+	start_in(chance_below(1000));
+	fake_event_in(&w.gc, chance_below(1000), on_gc);
+	fake_event_in(&w.heal, lasts_ms, on_heal);
+	if (!chance_one_in(5))
+		fake_event_in(&w.trouble, chance_below(500), on_trouble);
+	if (chance_one_in(3))
+		fake_event_in(&w.stop, chance_below((unsigned)lasts_ms), on_stop);
+	w.steps_left = -1;
+}
+
+void world_run(const char *dir)
+{
+	make_dirs(dir);
+	crash_vfs_register(chance_bits);
+	begin();
+	if (setjmp(w.top) != 0)
+		bury();
+	while (!w.is_over || life.queue != NULL) {
+		fake_loop_turn();
+		verify_turn();
+		look();
+	}
+	verify_end();
+}
