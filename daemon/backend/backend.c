@@ -52,7 +52,18 @@ static struct http_options options_of(const struct net_config *net)
 	};
 }
 
-static int open_http(struct backend **ret, struct loop *loop, struct http *http,
+typedef int (*open_fn)(struct backend **ret, struct loop *loop, struct http *http,
+                       const struct http_options *options, const struct cache_config *cache,
+                       const char *store_dir, struct error *err);
+
+static int open_plain(struct backend **ret, struct loop *loop, struct http *http,
+                      const struct http_options *options, const struct cache_config *cache,
+                      const char *store_dir, struct error *err)
+{
+	return http_backend_open(ret, loop, http, options, cache->url, store_dir, err);
+}
+
+static int open_http(open_fn open_kind, struct backend **ret, struct loop *loop, struct http *http,
                      const struct cache_config *cache, const char *store_dir, struct error *err)
 {
 	struct http_options options = options_of(&cache->net);
@@ -64,7 +75,7 @@ static int open_http(struct backend **ret, struct loop *loop, struct http *http,
 	options.max_requests = cache->upload_jobs;
 	options.rate_bytes = cache->upload_rate_bytes;
 	options.stall_timeout_ms = cache->stall_timeout_ms;
-	if (http_backend_open(ret, loop, http, &options, cache->url, store_dir, err) < 0)
+	if (open_kind(ret, loop, http, &options, cache, store_dir, err) < 0)
 		return error_prefix(err, "[cache \"%s\"]", cache->name);
 	return 0;
 }
@@ -76,10 +87,11 @@ int backend_open(struct backend **ret, struct loop *loop, struct http *http, con
 	case CACHE_FILE:
 		return file_backend_open(ret, loop, cache->url, store_dir, err);
 	case CACHE_HTTP:
-		return open_http(ret, loop, http, cache, store_dir, err);
+		return open_http(open_plain, ret, loop, http, cache, store_dir, err);
+	case CACHE_ATTIC:
+		return open_http(attic_backend_open, ret, loop, http, cache, store_dir, err);
 	case CACHE_S3:
 	case CACHE_CACHIX:
-	case CACHE_ATTIC:
 		break;
 	}
 	return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] this version cannot write to %.*s:// caches",

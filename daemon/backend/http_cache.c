@@ -248,23 +248,8 @@ static ssize_t read_source(struct http_source *source, uint64_t offset, void *da
                            struct error *err)
 {
 	struct http_call *call = CONTAINER_OF(source, struct http_call, source);
-	ssize_t n = body_read(call->body, offset, data, n_bytes, err);
 
-	if (n < 0)
-		return HTTP_SOURCE_FAILED;
-	call->op->sent_bytes = offset + (uint64_t)n;
-	if (n > 0)
-		return n;
-	switch (body_state(call->body)) {
-	case BODY_GROWING:
-		return HTTP_SOURCE_WAIT;
-	case BODY_ENDED:
-		return 0;
-	case BODY_FAILED:
-		break;
-	}
-	*err = *body_error(call->body);
-	return HTTP_SOURCE_FAILED;
+	return op_read_body(call->op, call->body, offset, data, n_bytes, err);
 }
 
 static void set_body(struct http_call *call)

@@ -34,6 +34,28 @@ void op_end_later(struct backend_op *op)
 	loop_post(op->backend->loop, &op->post, on_end);
 }
 
+ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, void *data, size_t n_bytes,
+                     struct error *err)
+{
+	ssize_t n = body_read(body, offset, data, n_bytes, err);
+
+	if (n < 0)
+		return HTTP_SOURCE_FAILED;
+	op->sent_bytes = offset + (uint64_t)n;
+	if (n > 0)
+		return n;
+	switch (body_state(body)) {
+	case BODY_GROWING:
+		return HTTP_SOURCE_WAIT;
+	case BODY_ENDED:
+		return 0;
+	case BODY_FAILED:
+		break;
+	}
+	*err = *body_error(body);
+	return HTTP_SOURCE_FAILED;
+}
+
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path)
 {
 	snprintf(key, NARINFO_KEY_SIZE, "%.*s.narinfo", STORE_HASH_LEN, store_path_base(path));

@@ -9,10 +9,19 @@
 #define CACHE_INFO_MAX_BYTES KIB(64)
 #define NARINFO_KEY_SIZE     64
 
+/* What an op's call begins with where a kind has several sorts of them. */
+struct op_call {
+	void (*cancel)(struct backend_op *op);
+};
+
 /* Clears what a run of OP sets. */
 void op_begin(struct backend *backend, struct backend_op *op);
 /* Fires done in the next turn; OP's call must be gone. */
 void op_end_later(struct backend_op *op);
+
+/* What a http_source's read() gives of BODY; counts as OP's progress. */
+ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, void *data, size_t n_bytes,
+                     struct error *err);
 
 /* "HASH.narinfo" of the store path PATH. */
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
@@ -32,5 +41,8 @@ int file_backend_open(struct backend **ret, struct loop *loop, const char *url, 
 int http_backend_open(struct backend **ret, struct loop *loop, struct http *http,
                       const struct http_options *options, const char *url, const char *store_dir,
                       struct error *err) MUST_CHECK;
+int attic_backend_open(struct backend **ret, struct loop *loop, struct http *http,
+                       const struct http_options *options, const struct cache_config *cache,
+                       const char *store_dir, struct error *err) MUST_CHECK;
 
 #endif

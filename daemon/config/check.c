@@ -121,6 +121,14 @@ static void check_files(const struct check *check, const struct section *section
 
 /* Caches */
 
+static const char *kinds_expected(const struct option *option)
+{
+	if ((option->kinds & 1U << CACHE_HTTP) != 0)
+		return "no such key: an Attic server packs NARs by itself";
+	return option->kinds == 1U << CACHE_S3 ? "it with url = s3://BUCKET"
+	                                       : "it with url = s3://, cachix:// or attic://";
+}
+
 static void check_kind(const struct check *check, const struct section *section, const struct option *option)
 {
 	const struct cache_config *cache = (const void *)section->head;
@@ -128,9 +136,7 @@ static void check_kind(const struct check *check, const struct section *section,
 
 	if (option->kinds != 0 && place->file != NULL && (option->kinds & (1U << cache->kind)) == 0)
 		mistake(check->mistakes, place, section, option->key,
-		        "means nothing to this kind of cache\n  expected %s",
-		        option->kinds == 1U << CACHE_S3 ? "it with url = s3://BUCKET"
-		                                        : "it with url = s3://, cachix:// or attic://");
+		        "means nothing to this kind of cache\n  expected %s", kinds_expected(option));
 }
 
 static void check_identity(const struct check *check, size_t i)

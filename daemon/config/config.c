@@ -302,6 +302,8 @@ int config_derive(struct config *config)
 		if (derive_identity(&config->caches[i]) < 0 ||
 		    derive_net(&config->caches[i].net, &config->net) < 0)
 			return -1;
+		if (config->caches[i].kind == CACHE_ATTIC)
+			config->caches[i].compression = COMPRESS_NONE;
 	}
 	return 0;
 }

@@ -17,6 +17,7 @@
 #define YEAR         (365 * DAY)
 #define S3           (1U << CACHE_S3)
 #define HAS_ENDPOINT (1U << CACHE_S3 | 1U << CACHE_CACHIX | 1U << CACHE_ATTIC)
+#define IS_PACKED    (~(1U << CACHE_ATTIC)) /* an Attic server packs by itself */
 
 static const struct option_word push_words[] = {
 	{ "yes", PUSH_YES }, { "auto", PUSH_AUTO }, { "no", PUSH_NO }, { NULL, 0 }
@@ -99,9 +100,11 @@ const struct option options[] = {
 	{ CACHE(sign), "sign", OPTION_WORD, .default_text = "closure", .words = sign_words,
 	  .help = "which paths are signed" },
 	{ CACHE(compression), "compression", OPTION_WORD, .default_text = "zstd", .words = compression_words,
+	  .kinds = IS_PACKED,
 	  .help = "how NARs are packed" },
 	{ CACHE(compression_level), "compression-level", OPTION_COUNT, .default_text = "3", .min = 1,
 	  .max = 19,
+	  .kinds = IS_PACKED,
 	  .help = "level of zstd; higher is smaller and slower" },
 	{ CACHE(upload_jobs), "upload-jobs", OPTION_COUNT, .default_text = "32", .min = 1, .max = 256,
 	  .help = "uploads to this cache at a time, at most" },

@@ -28,6 +28,7 @@ static const struct scheme {
 	{ "s3", URL_CACHE, SHAPE_NAME, "", CACHE_S3 },
 	{ "cachix", URL_CACHE, SHAPE_NAME, "", CACHE_CACHIX },
 	{ "attic", URL_CACHE, SHAPE_HOST_NAME, "443", CACHE_ATTIC },
+	{ "attic+http", URL_CACHE, SHAPE_HOST_NAME, "80", CACHE_ATTIC },
 	{ "file", URL_CACHE | URL_UPSTREAM, SHAPE_DIR, "", CACHE_FILE },
 	{ "https", URL_ENDPOINT, SHAPE_HOST, "443", CACHE_HTTP },
 	{ "http", URL_ENDPOINT, SHAPE_HOST, "80", CACHE_HTTP },

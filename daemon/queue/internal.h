@@ -41,7 +41,7 @@ struct queue_effects {
 	uint64_t uploaded_paths[ENDPOINTS_MAX], uploaded_bytes[ENDPOINTS_MAX], skipped_paths[ENDPOINTS_MAX];
 	uint64_t changed_caches;
 	bool changed_roots, has_chores, is_broken, is_committed;
-	bool must_last; /* durable before anybody hears of it */
+	bool must_last;            /* durable before anybody hears of it */
 	struct path_list released; /* of operations that have no list of their own */
 	struct error broken;
 };

@@ -100,9 +100,11 @@ void upload_end(struct upload *u)
 
 /* ---- the NAR ---------------------------------------------------------------------------------------- */
 
+/* Do they send the same object? Only where a NAR is one, apart from the paths that it is of. */
 static bool is_twin(const struct upload *a, const struct upload *b)
 {
-	return a != b && a->job.info.nar_size == b->job.info.nar_size &&
+	return a != b && a->cache->backend->ops->kind == PUBLISH_SEPARATE &&
+	       a->job.info.nar_size == b->job.info.nar_size &&
 	       memcmp(a->job.info.nar_hash, b->job.info.nar_hash, SHA256_BYTES) == 0;
 }
 
