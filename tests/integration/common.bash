@@ -7,6 +7,8 @@ B=${NNCACHE_BUILD:-$TOP/build/dev}
 # shellcheck source=tests/support/scratch.bash
 . "$TOP/tests/support/scratch.bash"
 
+DISKS=() # mounted below $T
+
 setup() {
 	scratch_make
 	write_config "file://$T/cache"
@@ -16,6 +18,10 @@ teardown() {
 	local status=0
 	[ -n "${T-}" ] || return 0
 	scratch_stop
+	local disk
+	for disk in "${DISKS[@]}"; do
+		umount "$disk"
+	done
 	# Built with a sanitizer, no program may have complained, not at its end either.
 	if grep -E 'Sanitizer|runtime error:' "$T"/log/*.log; then
 		status=1
@@ -46,6 +52,37 @@ make_path() {
 call_hook() {
 	env -i OUT_PATHS="$*" DRV_PATH="$T/store/00000000000000000000000000000000-x.drv" \
 		NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" "$HOOK" 3>&-
+}
+
+# small_disk DIR SIZE: a file system of its own, with what is in DIR.
+small_disk() {
+	local old="$1.old"
+	mkdir -p "$1"
+	mv "$1" "$old"
+	mkdir -p "$1"
+	mount -t tmpfs -o "size=$2,mode=755" none "$1" 2>/dev/null || {
+		rmdir "$1"
+		mv "$old" "$1"
+		skip "NOT TESTED: no file system can be mounted here"
+	}
+	DISKS+=("$1")
+	cp -a "$old/." "$1"
+	rm -rf "$old"
+}
+
+# fill_disk DIR: to the last byte.
+fill_disk() {
+	dd if=/dev/zero of="$1/filler" bs=64k status=none 2>/dev/null || true
+	dd if=/dev/zero of="$1/filler2" bs=1k status=none 2>/dev/null || true
+}
+
+free_disk() {
+	rm -f "$1/filler" "$1/filler2"
+}
+
+# set_option LINE: in the section of the daemon.
+set_option() {
+	sed -i "/^\[daemon\]/a $1" "$T/etc/nncache.conf"
 }
 
 status_is() {

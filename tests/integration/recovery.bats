@@ -14,11 +14,16 @@ setup() {
 queue_up() {
 	start_daemon
 	paths=()
+	also "$@"
+	call_hook "${paths[@]}"
+	wait_until 20 status_is ".queue.delayed == $#"
+}
+
+# also NAME...: paths more, not handed over.
+also() {
 	for name; do
 		paths+=("$(make_path "$name")")
 	done
-	call_hook "${paths[@]}"
-	wait_until 20 status_is ".queue.delayed == $#"
 }
 
 # all_arrive: what was queued gets there, and nothing is left behind but what was set aside.
@@ -110,4 +115,63 @@ age_roots() {
 	[ "$status" -eq 1 ]
 	[[ "$output" == *"queue.db: another nncached uses this database"* ]]
 	ctl status
+}
+
+@test "with the disk full the hook spools, and when there is room all arrives" {
+	small_disk "$T/state" 4m
+	mkdir "$T/spool"
+	sed -i "s|^NNCACHE_SPOOL=.*|NNCACHE_SPOOL=$T/spool|" "$HOOK.env"
+	sed -i "s|^spool-dir.*|spool-dir = $T/spool|" "$T/etc/nncache.conf"
+	queue_up a b
+	fill_disk "$T/state"
+	also c d
+	call_hook "${paths[2]}"
+	[ "$(find "$T/spool" -name '*.req' | wc -l)" -eq 1 ]
+	wait_until 20 says 'spool file stays'
+	ctl status # it still answers
+	free_disk "$T/state"
+	age_roots
+	kill -STOP "$(pid_of nncached)"
+	call_hook "${paths[3]}" # one more spool file: they are looked at now, not only every 30 s
+	kill -CONT "$(pid_of nncached)"
+	start_nginx
+	wait_until 60 cache_has "$T/www" "${paths[@]}"
+	wait_until 20 uploaded
+	[ -z "$(find "$T/spool" -name '*.req*')" ]
+}
+
+@test "with the spool on the same full disk the root is what is left, and it is enough" {
+	small_disk "$T/state" 4m
+	queue_up a
+	fill_disk "$T/state"
+	also b
+	call_hook "${paths[1]}"
+	[ -z "$(find "$T/state/spool" -name '*.req')" ]
+	[ "$(find "$T/var/gcroots/nncache" -name "$(basename "${paths[1]}").*" | wc -l)" -eq 1 ]
+	nix-store --gc
+	[ -e "${paths[1]}/data" ]
+	free_disk "$T/state"
+	age_roots
+	kill -HUP "$(pid_of nncached)" # it looks at its roots every few minutes by itself
+	all_arrive
+}
+
+@test "a failed fsync ends the daemon, and the next one has all that was handed over" {
+	export FAIL_FSYNC=$T/fail
+	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0
+	start nncached env LD_PRELOAD="$B/tests/support/libfail_fsync.so" "$B/daemon/nncached" \
+		--config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	paths=("$(make_path a)" "$(make_path b)")
+	call_hook "${paths[0]}"
+	touch "$T/fail"
+	call_hook "${paths[1]}"
+	[ "$(find "$T/state/spool" -name '*.req' | wc -l)" -eq 1 ]
+	stop_daemon
+	[ "$STOPPED_WITH" -eq 1 ]
+	says 'the queue cannot be trusted any more'
+	age_roots
+	start_daemon
+	[ -z "$(compgen -G "$T/state/queue.db.damaged*")" ]
+	all_arrive
 }
