@@ -22,6 +22,7 @@ static const struct field daemon_fields[] = {
 	{ "roots-message", "roots_message", FIELD_TEXT },
 	{ "queue-message", "queue_message", FIELD_TEXT },
 	{ "bad-spool-files", "bad_spool_files", FIELD_NUMBER },
+	{ "stopping", "stopping", FIELD_TEXT },
 	{ 0 },
 };
 

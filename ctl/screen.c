@@ -52,6 +52,8 @@ static void put_warnings(struct output *o, const json_t *model)
 	uint64_t n_bad = model_get_uint(model, "bad_spool_files"),
 		 n_unprotected = model_get_uint(model, "unprotected");
 
+	if (model_has(model, "stopping"))
+		put_warning(o, "! stopping: ", model_get_text(model, "stopping"));
 	if (model_has(model, "config_error")) {
 		put_warning(o,
 		            "! the configuration is not in effect: ", model_get_text(model, "config_error"));

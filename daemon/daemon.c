@@ -89,12 +89,13 @@ static void on_refused(struct loop_post *post)
 static void on_enqueue(void *ctx, struct server_enqueue *req, server_enqueued_fn done)
 {
 	struct daemon *daemon = ctx;
-	struct handover *h =
-		daemon->intake != NULL && !daemon->is_closing_parts ? calloc(1, sizeof(*h)) : NULL;
+	bool takes_in = daemon->intake != NULL && !daemon->is_closing_parts && !daemon->drain.is_on;
+	struct handover *h = takes_in ? calloc(1, sizeof(*h)) : NULL;
 
 	req->done = done;
 	if (h == NULL) {
-		error_set(&req->err, ERROR_TRANSIENT, "nncached cannot take it in just now");
+		error_set(&req->err, ERROR_TRANSIENT, "nncached %s",
+		          daemon->drain.is_on ? "is stopping" : "cannot take it in just now");
 		loop_post(&daemon->loop, &req->post, on_refused);
 		return;
 	}
@@ -119,6 +120,7 @@ void daemon_show_parts(struct daemon *daemon)
 		.config_error = daemon->config_error,
 		.roots_message = roots_message(daemon->roots),
 		.queue_message = *daemon->queue_message != '\0' ? daemon->queue_message : NULL,
+		.is_draining = daemon->drain.is_on,
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};
 
@@ -331,6 +333,7 @@ static int open_parts(struct daemon *daemon, struct error *err)
 static void finish(struct daemon *daemon)
 {
 	housekeeping_close(daemon);
+	stop_close(daemon);
 	for (size_t i = 0; i < N_SIGNALS; i++)
 		uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
@@ -445,6 +448,13 @@ static void close_parts(struct daemon *daemon)
 		close_intake(daemon);
 }
 
+void daemon_stop(struct daemon *daemon)
+{
+	log_info("stopping");
+	daemon->stopping = true;
+	close_parts(daemon);
+}
+
 /* ---- signals ----------------------------------------------------------------------------------------- */
 
 static void reload(struct daemon *daemon)
@@ -452,6 +462,8 @@ static void reload(struct daemon *daemon)
 	struct config *config = NULL;
 	struct buf messages;
 
+	if (daemon->drain.is_on)
+		return;
 	daemon->reload_again = daemon->is_closing_parts;
 	if (daemon->is_closing_parts)
 		return;
@@ -478,11 +490,8 @@ static void on_signal(uv_signal_t *handle, int number)
 		reload(daemon);
 		return;
 	}
-	if (daemon->stopping)
-		return;
-	log_info("stopping");
-	daemon->stopping = true;
-	close_parts(daemon);
+	if (!daemon->stopping)
+		stop_begin(daemon);
 }
 
 static void watch_signals(struct daemon *daemon)
@@ -526,6 +535,7 @@ int daemon_run(struct config *config, const char *config_error, const struct con
 	daemon->places = places;
 	watch_signals(daemon);
 	housekeeping_open(daemon);
+	stop_open(daemon);
 	if (open_parts(daemon, &err) < 0)
 		daemon_fail(daemon, &err);
 	loop_run(&daemon->loop);

@@ -38,6 +38,11 @@ struct daemon {
 	struct queue_unprotect unprotect;
 	bool is_pruning, is_unprotecting;
 	char queue_message[512]; /* for status; "": none */
+	struct drain {
+		struct timer timer;
+		bool is_on;
+		uint64_t deadline_mono_ms, moved_mono_ms, n_commits;
+	} drain;
 	bool stopping;
 	bool is_closing_parts;
 	bool reload_again; /* asked for while one was under way: that one may have read the old files */
@@ -49,6 +54,8 @@ void daemon_show_parts(struct daemon *daemon);
 /* The GC roots of these store paths may go. */
 void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths);
 
+/* Closes everything, and with that ends daemon_run. */
+void daemon_stop(struct daemon *daemon);
 void daemon_queue_path(const struct daemon *daemon, char ret[4096]);
 
 /* ---- housekeeping.c */
@@ -58,5 +65,12 @@ void housekeeping_begin(struct daemon *daemon);
 
 void housekeeping_open(struct daemon *daemon);
 void housekeeping_close(struct daemon *daemon); /* the timer; what it began ends with the queue */
+
+/* ---- stop.c */
+
+void stop_open(struct daemon *daemon);
+void stop_close(struct daemon *daemon); /* the timer */
+/* SIGTERM: daemon_stop, now or when what can go has gone. The second time: now. */
+void stop_begin(struct daemon *daemon);
 
 #endif

@@ -141,6 +141,11 @@ void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
 			roots_remove(intake->roots, paths[i]);
 }
 
+void intake_take_no_more(struct intake *intake)
+{
+	intake->takes_no_more = true;
+}
+
 void intake_poke(struct intake *intake)
 {
 	resolve_poke(intake);

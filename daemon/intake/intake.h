@@ -61,6 +61,8 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 };
 void intake_start(struct intake *intake, struct intake_handover *handover, intake_done_fn done);
 
+/* From now on the spool and stray roots are left for the next start; what is in goes on being resolved. */
+void intake_take_no_more(struct intake *intake);
 /* The queue has roots to resolve. */
 void intake_poke(struct intake *intake);
 /* These store paths are not named by any unfinished root: their GC roots go. */

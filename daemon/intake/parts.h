@@ -56,6 +56,7 @@ struct intake {
 	struct sweep sweep;
 	struct resolve resolve;
 
+	bool takes_no_more;
 	bool closing;
 	size_t n_handles;
 	lane_closed_fn closed;

@@ -189,7 +189,7 @@ static void spool_scan(struct intake *intake)
 	struct dirent **names = NULL;
 	int n;
 
-	if (intake->closing || intake->spool.n_running > 0)
+	if (intake->closing || intake->takes_no_more || intake->spool.n_running > 0)
 		return;
 	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
 	for (int i = 0; i < n; i++) {

@@ -218,7 +218,7 @@ static void on_listed(struct roots_list *list)
 
 static void sweep_start(struct intake *intake)
 {
-	if (intake->sweep.is_running || intake->closing)
+	if (intake->sweep.is_running || intake->closing || intake->takes_no_more)
 		return;
 	intake->sweep.is_running = true;
 	intake->sweep.list = (struct roots_list){ 0 };

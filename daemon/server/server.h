@@ -55,6 +55,7 @@ struct server_parts {
 	const char *roots_message; /* or NULL */
 	const char *queue_message; /* or NULL */
 	uint64_t n_bad_spool_files;
+	bool is_draining; /* stopping once what can go has gone */
 };
 
 /* Binds config->socket (mode 0666, its directory made) unless a socket was handed in, and listens: who

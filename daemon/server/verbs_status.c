@@ -1,4 +1,5 @@
 /* status: counts in memory, then two reads of the queue. config: the settings in effect. */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -103,6 +104,22 @@ static void put_uploads(struct buf *out, const struct server *server)
 	}
 }
 
+static void put_stopping(struct buf *out, const struct server *server)
+{
+	uint64_t n = queue_root_count(server->parts.queue, ROOT_RESOLVING);
+	char text[64];
+
+	if (!server->parts.is_draining)
+		return;
+	for (size_t i = 0; i < server->config.config->n_caches; i++) {
+		struct cache_view v = view_cache(server, i);
+
+		n += v.n_ready + v.n_in_flight;
+	}
+	snprintf(text, sizeof(text), "draining, %llu left", (unsigned long long)n);
+	record_text(out, "stopping", text);
+}
+
 static void put_daemon(struct buf *out, const struct server *server)
 {
 	record_begin(out, "daemon");
@@ -115,6 +132,7 @@ static void put_daemon(struct buf *out, const struct server *server)
 	record_text(out, "queue-message", server->parts.queue_message);
 	record_uint(out, "bad-spool-files", server->parts.n_bad_spool_files);
 	record_bool(out, "user-mode", geteuid() != 0);
+	put_stopping(out, server);
 	record_end(out);
 }
 

@@ -80,8 +80,9 @@ free_disk() {
 	rm -f "$1/filler" "$1/filler2"
 }
 
-# set_option LINE: in the section of the daemon.
+# set_option LINE: in the section of the daemon, in the place of what is there for this key.
 set_option() {
+	sed -i "/^${1%% *} /d" "$T/etc/nncache.conf"
 	sed -i "/^\[daemon\]/a $1" "$T/etc/nncache.conf"
 }
 

@@ -109,6 +109,7 @@ write_config() {
 			state-dir = $T/state
 			spool-dir = $T/state/spool
 			gcroots-dir = $T/var/gcroots/nncache
+			stop-drain = 0s
 
 			[cache "main"]
 			url = $url

@@ -868,6 +868,19 @@ static void status_has_a_record_for_each_thing_and_an_end_mark(void **state)
 	assert_holds(text, "\n.\nok\n");
 }
 
+static void a_stop_that_drains_says_how_much_is_left(void **state)
+{
+	(void)state;
+	assert_null(strstr(ask("nncache 1 status\nend\n"), " stopping="));
+	queue.counts[0].jobs[JOB_READY] = 5; /* two of them in flight */
+	queue.counts[1].jobs[JOB_DELAYED] = 4;
+	parts.is_draining = true;
+	server_set_parts(server, &parts);
+	/* Three are being resolved. */
+	assert_holds(ask("nncache 1 status\nend\n"), " stopping=draining,%208%20left\n");
+	parts.is_draining = false;
+}
+
 static size_t count(const char *text, const char *part)
 {
 	size_t n = 0;
@@ -1109,6 +1122,7 @@ int main(void)
 		TEST(a_thousand_idle_connections_of_one_user_do_not_keep_root_waiting),
 		TEST(a_slow_commit_keeps_nobody_else_waiting),
 		TEST(status_has_a_record_for_each_thing_and_an_end_mark),
+		TEST(a_stop_that_drains_says_how_much_is_left),
 		TEST(a_listing_comes_in_pages_and_says_whether_there_is_more),
 		TEST(a_reader_that_does_not_read_costs_no_more_than_its_page),
 		TEST(show_has_the_jobs_of_a_path),
