@@ -68,15 +68,50 @@ enum error_kind http_kind_of_status(unsigned status, bool is_write)
 	case 511:
 		return ERROR_OPERATOR;
 	case 404:
+		return is_write ? ERROR_OPERATOR : ERROR_PERMANENT;
 	case 405:
 	case 409:
-		return is_write ? ERROR_OPERATOR : ERROR_PERMANENT;
+		return ERROR_OPERATOR;
 	case 408:
 	case 425:
 	case 429:
 		return ERROR_TRANSIENT;
+	case 410:
+		return ERROR_PERMANENT;
 	default:
-		return status >= 500 ? ERROR_TRANSIENT : ERROR_PERMANENT;
+		/* Who refuses to be asked says nothing of what was asked for. */
+		return status >= 500 ? ERROR_TRANSIENT : is_write ? ERROR_PERMANENT : ERROR_OPERATOR;
+	}
+}
+
+/* What a person can look at, where the status alone does not say it. */
+static const char *advice_of(unsigned status, bool is_write)
+{
+	switch (status) {
+	case 301:
+	case 302:
+	case 303:
+	case 307:
+	case 308:
+		return is_write ? "writing follows no redirect; set url to where the cache is" : NULL;
+	case 401:
+		return "the cache wants credentials, or others than these";
+	case 403:
+		return is_write ? "the cache does not let these credentials write" : NULL;
+	case 404:
+	case 405:
+	case 501:
+		return is_write ? "does url name a cache that can be written to?" : NULL;
+	case 407:
+		return "the proxy wants credentials, or others than these";
+	case 413:
+		return "the server, or a proxy before it, limits the size of what it takes";
+	case 507:
+		return "the server has no space left";
+	case 511:
+		return "the network here wants a login first";
+	default:
+		return NULL;
 	}
 }
 
@@ -150,7 +185,7 @@ static void format_first_line(struct buf *out, const struct buf *answer)
 static void classify_status(struct http_request *req, struct buf *text)
 {
 	bool is_write = req->method != HTTP_GET && req->method != HTTP_HEAD;
-	const char *reason = reason_of(req->status);
+	const char *reason = reason_of(req->status), *advice = advice_of(req->status, is_write);
 	const char *location = http_get_header(req, "Location");
 
 	req->err.kind = http_kind_of_status(req->status, is_write);
@@ -162,7 +197,59 @@ static void classify_status(struct http_request *req, struct buf *text)
 		buf_puts(text, " to ");
 		http_format_url(text, location);
 	}
+	if (advice != NULL)
+		buf_printf(text, " (%s)", advice);
 	format_first_line(text, &req->answer);
+}
+
+static bool is_garbage(int code, const char *detail)
+{
+	return code == CURLE_WEIRD_SERVER_REPLY || strstr(detail, "HTTP/0.9") != NULL;
+}
+
+/* Of curl's own sentence only the milliseconds are news. */
+static const char *connect_failure(const struct http_request *req)
+{
+	long number = 0;
+
+	curl_easy_getinfo(req->easy, CURLINFO_OS_ERRNO, &number);
+	return number > 0 ? strerror((int)number) : "cannot connect";
+}
+
+/* curl's DETAIL, where it says what people can use. Else a sentence of ours, without figures and without what
+ * differs by chance: one cause is one text. */
+static void explain_curl(const struct http_request *req, int code, const char *detail, struct buf *text)
+{
+	bool is_cut = strstr(detail, "reset by peer") != NULL || strstr(detail, "Broken pipe") != NULL;
+	const char *what = NULL, *advice = NULL;
+
+	if (code == CURLE_COULDNT_CONNECT)
+		what = connect_failure(req);
+	else if (code == CURLE_OPERATION_TIMEDOUT)
+		what = req->is_server_fault ? "no connection came about in time"
+		                            : "it took too long, or nothing moved for stall-timeout";
+	else if (code == CURLE_GOT_NOTHING || is_cut)
+		what = "the connection was cut before the answer";
+	else if (code == CURLE_PARTIAL_FILE)
+		what = "the answer was cut off";
+	else if (code == CURLE_OUT_OF_MEMORY)
+		what = "no memory, or a line in the head of the answer is too long";
+	else if (req->is_garbled)
+		what = "what answers there does not speak HTTP; are host and port in url right?";
+	else if (strstr(detail, "wrong version number") != NULL)
+		what = "what answers there does not speak TLS; does url begin with http://?";
+	else if (strstr(detail, "issuer certificate") != NULL || strstr(detail, "self-signed") != NULL)
+		advice = "the certificate of an authority of your own is named by ca-file";
+	else if (strstr(detail, "has expired") != NULL || strstr(detail, "not yet valid") != NULL)
+		advice = "or the clock here is wrong";
+	else if (strstr(detail, "subject name") != NULL)
+		advice = "the server's certificate is for another host";
+	if (what == NULL)
+		escape(text, detail, strlen(detail));
+	else
+		buf_puts(text, what);
+	if (advice != NULL)
+		buf_printf(text, " (%s)", advice);
 }
 
 void http_classify(struct http_request *req, int curl_code, const char *detail)
@@ -173,14 +260,22 @@ void http_classify(struct http_request *req, int curl_code, const char *detail)
 	buf_printf(&text, "%s ", http_method_name(req->method));
 	http_format_url(&text, req->url);
 	buf_puts(&text, ": ");
-	if (req->is_answer_long && req->status < 300) {
+	if (req->is_head_long) {
+		req->err.kind = ERROR_OPERATOR;
+		buf_puts(&text, "the head of the answer is too long");
+	} else if (req->is_answer_long && req->status < 300) {
 		req->err.kind = ERROR_OPERATOR;
 		buf_printf(&text, "the answer is longer than %zu bytes", req->answer_max_bytes);
-	} else if (curl_code == CURLE_OK || req->is_answer_long) {
-		classify_status(req, &text);
+	} else if (curl_code != CURLE_OK && !req->is_answer_long) {
+		/* Garbage may be what an earlier answer on the connection left behind. */
+		req->is_garbled = is_garbage(curl_code, detail);
+		req->err.kind = req->is_garbled ? ERROR_TRANSIENT : kind_of_curl(curl_code);
+		explain_curl(req, curl_code, detail, &text);
+	} else if (!req->is_head_whole) {
+		req->err.kind = ERROR_TRANSIENT;
+		buf_puts(&text, "the answer was cut off");
 	} else {
-		req->err.kind = kind_of_curl(curl_code);
-		escape(&text, detail, strlen(detail));
+		classify_status(req, &text);
 	}
 	if (req->err.kind == ERROR_NONE)
 		req->err.text[0] = '\0';

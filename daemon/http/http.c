@@ -22,8 +22,11 @@
 
 #define MAX_REQUESTS         32
 #define STALL_TIMEOUT_MS     60000
+#define STALL_BYTES_S        16 /* less than that a second is as good as nothing */
 #define CONNECT_TIMEOUT_MS   15000
-#define EXPECT_TIMEOUT_MS    200 /* a server that ignores "Expect" costs no more than this */
+#define READ_TIMEOUTS        10       /* a GET or HEAD as a whole: so many times the stall timeout */
+#define HEAD_MAX_BYTES       KIB(256) /* of an answer, with those before it: 1xx, redirects */
+#define EXPECT_TIMEOUT_MS    200      /* a server that ignores "Expect" costs no more than this */
 #define MAX_REDIRECTS        5
 #define RETRY_AFTER_MAX_S    86400
 #define THROTTLE_MIN_WAIT_MS 10
@@ -55,7 +58,8 @@ struct http_client {
 	struct http *http;
 	char *proxy, *ca_file, *client_cert_file, *client_key_file, *netrc_file, *token;
 	unsigned max_requests;
-	long stall_timeout_s;
+	long stall_timeout_s, connect_timeout_ms;
+	bool answers_head_with_body;
 	size_t n_requests; /* not done */
 	size_t n_running;
 	struct line waiting;
@@ -223,6 +227,22 @@ static size_t on_write(char *data, size_t size, size_t n, void *ctx)
 	return buf_ok(&req->answer) ? n_bytes : CURL_WRITEFUNC_ERROR;
 }
 
+/* Every line of every head, the blank ones that end them too. curl bounds a line, and not all its versions
+ * how many there are; a head that is cut off is fine by it. */
+static size_t on_header(char *data, size_t size, size_t n, void *ctx)
+{
+	struct http_request *req = ctx;
+	size_t n_bytes = size * n;
+
+	if (n_bytes > 5 && memcmp(data, "HTTP/", 5) == 0)
+		req->is_head_whole = false;
+	else if (n_bytes <= 2 && n_bytes > 0 && data[n_bytes - 1] == '\n')
+		req->is_head_whole = true;
+	req->head_bytes += n_bytes;
+	req->is_head_long = req->head_bytes > HEAD_MAX_BYTES;
+	return req->is_head_long ? CURL_WRITEFUNC_ERROR : n_bytes;
+}
+
 /* Options are sticky: the first failure is kept. */
 struct setter {
 	CURL *easy;
@@ -243,8 +263,8 @@ static void set_reach(struct setter *s, const struct http_client *client, const 
 	SET(s, CURLOPT_PIPEWAIT, is_tls ? 1L : 0L);
 	SET(s, CURLOPT_NOSIGNAL, 1L);
 	SET(s, CURLOPT_USERAGENT, "nncache/" NNCACHE_VERSION);
-	SET(s, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
-	SET(s, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	SET(s, CURLOPT_CONNECTTIMEOUT_MS, client->connect_timeout_ms);
+	SET(s, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_S);
 	SET(s, CURLOPT_LOW_SPEED_TIME, client->stall_timeout_s);
 	SET(s, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_TIMEOUT_MS);
 	if (client->proxy != NULL)
@@ -285,10 +305,16 @@ static void set_method(struct setter *s, struct http_request *req)
 {
 	bool is_read = req->method == HTTP_GET || req->method == HTTP_HEAD;
 
+	/* An answer is small, and one that trickles must end, too; what is sent may take as long as it moves.
+	 */
+	if (is_read)
+		SET(s, CURLOPT_TIMEOUT, READ_TIMEOUTS * req->client->stall_timeout_s);
 	SET(s, CURLOPT_FOLLOWLOCATION, is_read ? 1L : 0L);
 	SET(s, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
-	if (req->method == HTTP_HEAD)
+	if (req->method == HTTP_HEAD) {
 		SET(s, CURLOPT_NOBODY, 1L);
+		SET(s, CURLOPT_FORBID_REUSE, req->client->answers_head_with_body ? 1L : 0L);
+	}
 	if (req->method == HTTP_PUT || req->method == HTTP_POST)
 		set_body(s, req);
 	if (!is_read)
@@ -328,6 +354,8 @@ static int request_run(struct http_request *req)
 	SET(&s, CURLOPT_HTTPHEADER, req->header_list);
 	SET(&s, CURLOPT_WRITEFUNCTION, on_write);
 	SET(&s, CURLOPT_WRITEDATA, req);
+	SET(&s, CURLOPT_HEADERFUNCTION, on_header);
+	SET(&s, CURLOPT_HEADERDATA, req);
 	SET(&s, CURLOPT_ERRORBUFFER, req->detail);
 	SET(&s, CURLOPT_PRIVATE, req);
 	if (s.rc != CURLE_OK)
@@ -437,6 +465,17 @@ static uint32_t get_retry_after_s(const struct http_request *req)
 	return s > 0 ? (uint32_t)s : 0;
 }
 
+/* Garbage on a connection that was good before: some servers send a body to HEAD, which then begins the next
+ * answer. From here on such a connection is not used again. */
+static void learn_from_garbage(const struct http_request *req)
+{
+	long n_connects = 0;
+
+	curl_easy_getinfo(req->easy, CURLINFO_NUM_CONNECTS, &n_connects);
+	if (req->is_garbled && n_connects == 0)
+		req->client->answers_head_with_body = true;
+}
+
 static void request_finish(struct http_request *req, CURLcode code)
 {
 	struct curl_slist *header_list = req->header_list;
@@ -447,6 +486,7 @@ static void request_finish(struct http_request *req, CURLcode code)
 		read_outcome(req);
 		http_classify(req, (int)code, detail[0] != '\0' ? detail : curl_easy_strerror(code));
 		req->err.retry_after_s = get_retry_after_s(req);
+		learn_from_garbage(req);
 	}
 	client_launch(req->client);
 	request_done(req);
@@ -596,6 +636,7 @@ static int client_copy_options(struct http_client *client, const struct http_opt
 
 	client->max_requests = options->max_requests > 0 ? options->max_requests : MAX_REQUESTS;
 	client->stall_timeout_s = (long)((stall_ms + 999) / 1000);
+	client->connect_timeout_ms = stall_ms < CONNECT_TIMEOUT_MS ? (long)stall_ms : CONNECT_TIMEOUT_MS;
 	client->rate_bytes = options->rate_bytes;
 	if (copy_text(&client->proxy, options->proxy, err) < 0 ||
 	    copy_text(&client->token, options->token, err) < 0 ||

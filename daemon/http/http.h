@@ -3,8 +3,9 @@
  * reach one cache (proxy, certificates, credentials) and holds what bounds it (requests at a time,
  * bytes a second). HTTP/2 is used where TLS offers it, its streams share a connection.
  *
- * Limits: there is no limit to a transfer's whole time; one that moves nothing for stall_timeout_ms
- * (while it has something to send) ends. Answers are cut off at answer_max_bytes.
+ * Limits: there is no limit to the whole time of what sends; one that moves less than 16 bytes a second for
+ * stall_timeout_ms (while it has something to send) ends. A GET or HEAD has ten times as long in all, a
+ * connection as long, and 15 s at most. Answers are cut off at answer_max_bytes, their heads at 256 KiB.
  * Redirects are followed for GET and HEAD only, never from https to http; credentials stay with the
  * host they are for.
  * Errors: see http_classify in fault.h. Texts show URLs without credentials and query.
@@ -90,14 +91,17 @@ struct http_request { /* the caller's until done; zero it before each start */
 
 	/* http's own. */
 	struct http_client *client;
-	void *easy;          /* CURL; NULL while not running */
-	void *header_list;   /* curl_slist */
-	char *detail;        /* curl's error buffer */
-	bool is_paused;      /* the source had nothing */
-	bool is_throttled;   /* the rate had nothing; linked below */
-	bool is_ending;      /* done is posted */
-	bool is_answer_long; /* cut off */
-	uint64_t offset;     /* of the source */
+	void *easy;                       /* CURL; NULL while not running */
+	void *header_list;                /* curl_slist */
+	char *detail;                     /* curl's error buffer */
+	bool is_paused;                   /* the source had nothing */
+	bool is_throttled;                /* the rate had nothing; linked below */
+	bool is_ending;                   /* done is posted */
+	bool is_answer_long;              /* cut off */
+	bool is_head_long, is_head_whole; /* the answer's */
+	bool is_garbled;                  /* it is not HTTP */
+	size_t head_bytes;
+	uint64_t offset; /* of the source */
 	struct http_request *next, **prev;
 	struct loop_post post;
 };

@@ -13,7 +13,12 @@ directory, so that one mode can fill it and another refuse. Modes:
   no-chunks     a chunked PUT answers 411
   no-condition  a PUT with If-None-Match answers 501
   old           neither of the two is understood: 400
-  html          GET answers a page of HTML with 200
+  html          everything answers a page of HTML with 200
+  html-put      only PUT does, and keeps nothing
+  echo          everything answers 401 and repeats the Authorization header
+  cut-head      everything answers 200 and half a header
+  long-head     everything answers 200 and header lines without end
+  head-body     HEAD is answered with 404 and a body of 4 MiB
   long          GET answers 200 and a body of 4 MiB
   error-long    GET answers 500 and a body of 4 MiB
   redirect      everything answers 301 to mode ok
@@ -113,6 +118,13 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
+    def write_bad_head(self, mode):
+        self.note(200)
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+        while mode == "long-head":
+            self.wfile.write(b"ngthy: and lengthy\r\n" * 1000)
+
     def parse_request(self):
         """Closes a connection at its second request, as a server does that kept it too long."""
         self.n_requests = getattr(self, "n_requests", 0) + 1
@@ -136,6 +148,19 @@ class Handler(BaseHTTPRequestHandler):
             self.read_body()
             self.note(0)
             time.sleep(60)
+        elif mode == "html" or (mode == "html-put" and self.command == "PUT"):
+            self.read_body()
+            self.answer(200, b"<html><body>Welcome to the portal</body></html>\n",
+                        [("Content-Type", "text/html; charset=utf-8")])
+        elif mode == "echo":
+            self.read_body()
+            self.answer(401, ("not known: %s\n" % self.headers.get("Authorization")).encode())
+        elif mode == "head-body" and self.command == "HEAD":
+            self.answer(404, length=LONG)
+            self.wfile.write(b"x" * LONG)
+        elif mode == "cut-head" or mode == "long-head":
+            self.read_body()
+            self.write_bad_head(mode)
         else:
             if mode == "slow":
                 time.sleep(1)
@@ -146,9 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         mode, key, path = self.split()
         if self.handle_any():
             return
-        if mode == "html":
-            self.answer(200, b"<html><body>Welcome to the portal</body></html>\n")
-        elif mode == "long":
+        if mode == "long":
             self.answer(200, b"x" * LONG)
         elif mode == "error-long":
             self.answer(500, b"x" * LONG)

@@ -206,16 +206,17 @@ static void a_status_has_the_kind_that_the_design_gives_it(void **state)
 	} cases[] = {
 		{ 200, ERROR_NONE, ERROR_NONE },           { 204, ERROR_NONE, ERROR_NONE },
 		{ 301, ERROR_OPERATOR, ERROR_OPERATOR },   { 307, ERROR_OPERATOR, ERROR_OPERATOR },
-		{ 400, ERROR_PERMANENT, ERROR_PERMANENT }, { 401, ERROR_OPERATOR, ERROR_OPERATOR },
+		{ 400, ERROR_OPERATOR, ERROR_PERMANENT },  { 401, ERROR_OPERATOR, ERROR_OPERATOR },
 		{ 403, ERROR_OPERATOR, ERROR_OPERATOR },   { 404, ERROR_PERMANENT, ERROR_OPERATOR },
-		{ 405, ERROR_PERMANENT, ERROR_OPERATOR },  { 408, ERROR_TRANSIENT, ERROR_TRANSIENT },
-		{ 409, ERROR_PERMANENT, ERROR_OPERATOR },  { 413, ERROR_PERMANENT, ERROR_PERMANENT },
-		{ 425, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 429, ERROR_TRANSIENT, ERROR_TRANSIENT },
-		{ 500, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 501, ERROR_OPERATOR, ERROR_OPERATOR },
-		{ 502, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 503, ERROR_TRANSIENT, ERROR_TRANSIENT },
-		{ 504, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 505, ERROR_OPERATOR, ERROR_OPERATOR },
-		{ 507, ERROR_OPERATOR, ERROR_OPERATOR },   { 511, ERROR_OPERATOR, ERROR_OPERATOR },
-		{ 599, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 0, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 405, ERROR_OPERATOR, ERROR_OPERATOR },   { 408, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 409, ERROR_OPERATOR, ERROR_OPERATOR },   { 410, ERROR_PERMANENT, ERROR_PERMANENT },
+		{ 413, ERROR_OPERATOR, ERROR_PERMANENT },  { 425, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 429, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 500, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 501, ERROR_OPERATOR, ERROR_OPERATOR },   { 502, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 503, ERROR_TRANSIENT, ERROR_TRANSIENT }, { 504, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 505, ERROR_OPERATOR, ERROR_OPERATOR },   { 507, ERROR_OPERATOR, ERROR_OPERATOR },
+		{ 511, ERROR_OPERATOR, ERROR_OPERATOR },   { 599, ERROR_TRANSIENT, ERROR_TRANSIENT },
+		{ 0, ERROR_TRANSIENT, ERROR_TRANSIENT },
 	};
 	(void)state;
 
@@ -273,7 +274,9 @@ static void a_fault_names_request_status_and_first_line(void **state)
 	put_text(&trial, "503date/x", "body");
 	assert_in_range(trial.req.err.retry_after_s, 25, 31);
 	put_text(&trial, "401/x", "body");
-	assert_fault(&trial, ERROR_OPERATOR, "HTTP 401 Unauthorized: who are you?");
+	assert_fault(
+		&trial, ERROR_OPERATOR,
+		"HTTP 401 Unauthorized (the cache wants credentials, or others than these): who are you?");
 	assert_true(trial.req.is_server_fault);
 	put_text(&trial, "507/x", "body");
 	assert_fault(&trial, ERROR_OPERATOR, "507");
@@ -486,6 +489,46 @@ static void a_reset_connection_is_transient(void **state)
 	close_all();
 }
 
+static void a_head_must_be_whole_and_has_bounds(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	open_all(&plain);
+	put_text(&trial, "cut-head/x", "text");
+	assert_fault(&trial, ERROR_TRANSIENT, "/cut-head/x: the answer was cut off");
+	trial_init(&trial, HTTP_HEAD, "cut-head/x");
+	trial_run(&trial);
+	assert_fault(&trial, ERROR_TRANSIENT, "the answer was cut off");
+	buf_fini(&trial.req.answer);
+	get(&trial, "long-head/x");
+	assert_fault(&trial, ERROR_OPERATOR, "the head of the answer is too long");
+	assert_int_equal(trial.req.answer.len, 0);
+	buf_fini(&trial.req.answer);
+	close_all();
+}
+
+static void a_body_to_head_spoils_no_more_than_one_answer(void **state)
+{
+	struct trial trial;
+	int n_spoiled = 0;
+	(void)state;
+
+	open_all(&plain);
+	for (int i = 0; i < 6; i++) {
+		trial_init(&trial, HTTP_HEAD, "head-body/x");
+		trial_run(&trial);
+		assert_int_equal(trial.req.status, 404);
+		buf_fini(&trial.req.answer);
+		put_text(&trial, "head-body/y", "text");
+		if (trial.req.err.kind == ERROR_NONE)
+			continue;
+		assert_fault(&trial, ERROR_TRANSIENT, "does not speak HTTP");
+		assert_int_equal(n_spoiled++, 0);
+	}
+	close_all();
+}
+
 static void a_server_that_never_answers_is_given_up(void **state)
 {
 	static const struct http_options hasty = { .stall_timeout_ms = 1000 };
@@ -513,7 +556,8 @@ static void a_read_follows_a_redirect_and_a_write_does_not(void **state)
 	assert_string_equal(buf_text(&trial.req.answer), "text");
 	buf_fini(&trial.req.answer);
 	put_text(&trial, "redirect/target", "other");
-	assert_fault(&trial, ERROR_OPERATOR, "HTTP 301 Moved Permanently to /ok/target");
+	assert_fault(&trial, ERROR_OPERATOR,
+	             "HTTP 301 Moved Permanently to /ok/target (writing follows no redirect");
 	close_all();
 }
 
@@ -825,6 +869,8 @@ int main(void)
 		cmocka_unit_test(a_body_starts_anew_when_a_kept_connection_was_closed),
 		cmocka_unit_test(an_answer_is_capped),
 		cmocka_unit_test(a_reset_connection_is_transient),
+		cmocka_unit_test(a_head_must_be_whole_and_has_bounds),
+		cmocka_unit_test(a_body_to_head_spoils_no_more_than_one_answer),
 		cmocka_unit_test(a_server_that_never_answers_is_given_up),
 		cmocka_unit_test(a_read_follows_a_redirect_and_a_write_does_not),
 		cmocka_unit_test(a_token_is_sent_to_its_own_host_only),
