@@ -4,17 +4,21 @@
  *
  *   find      ASKING -> done
  *   prepare   ASKING --missing--> SENDING, as put
- *   put       WAITING for the body -> SENDING --good, or 412: it is there--> done
+ *   put       WAITING for the body -> SENDING --good--> done
  *                ^                      |--400 411 501 to a body without length--> WAITING for its end
  *                +----------------------|--400 501 to the condition--> SENDING once more, without it
- *                                       +--403 409--> LOOKING --it is there--> done
- *                                                        +------else, the refusal--> done
+ *                                       +--403 409 412, or a web page--> LOOKING --it is there--> done
+ *                                                                           +--else, the refusal--> done
+ *
+ * Networks that want a login first answer everything with a web page, with 200 if need be: that is no object,
+ * and neither is it one that was taken.
  *
  * A body that fails, and a cancel, tear the request off; the server then keeps nothing (I7). */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/log.h"
 #include "daemon/backend/kind.h"
@@ -168,6 +172,34 @@ static void call_clear_request(struct http_call *call)
 
 enum verdict { VERDICT_FOUND, VERDICT_MISSING, VERDICT_FAULT };
 
+/* "METHOD URL", as texts begin. */
+static const char *format_where(struct buf *out, const struct http_call *call)
+{
+	buf_printf(out, "%s ", http_method_name(call->req.method));
+	http_format_url(out, call->url);
+	return buf_text(out);
+}
+
+/* Inside done only: it looks at a header. */
+static bool is_web_page(const struct http_request *req)
+{
+	const char *type = http_get_header(req, "Content-Type"), *text = buf_text(&req->answer);
+
+	return (type != NULL && strncasecmp(type, "text/html", 9) == 0) ||
+	       text[strspn(text, " \t\r\n")] == '<';
+}
+
+static void fail_web_page(const struct http_call *call, struct error *err)
+{
+	struct buf where;
+
+	buf_init(&where, KIB(8));
+	error_set(err, ERROR_TRANSIENT,
+	          "%s: answered with a web page, as networks do that want a login first",
+	          format_where(&where, call));
+	buf_fini(&where);
+}
+
 /* What the answer to a look says; a fault is in the request's err, or in ERR if the text is wrong. 403
  * is what a bucket says of a missing object to those who may not list it; Nix takes it so, too. */
 static enum verdict judge(struct http_call *call, struct error *err)
@@ -180,10 +212,12 @@ static enum verdict judge(struct http_call *call, struct error *err)
 		return VERDICT_MISSING;
 	if (req->err.kind != ERROR_NONE)
 		return VERDICT_FAULT;
+	if (is_web_page(req)) {
+		fail_web_page(call, err);
+		return VERDICT_FAULT;
+	}
 	buf_init(&where, KIB(8));
-	buf_printf(&where, "%s ", http_method_name(req->method));
-	http_format_url(&where, call->url);
-	rc = call->type->check(call, buf_text(&where), err);
+	rc = call->type->check(call, format_where(&where, call), err);
 	buf_fini(&where);
 	return rc == 0 ? VERDICT_FOUND : VERDICT_FAULT;
 }
@@ -335,6 +369,18 @@ static void on_taken(struct http_call *call)
 	call_end(call, NULL);
 }
 
+/* To be looked at once more: it may be on its way to all of the cache's servers. */
+static void fail_condition(struct http_call *call)
+{
+	struct buf where;
+
+	buf_init(&where, KIB(8));
+	error_set(&call->refusal, ERROR_TRANSIENT,
+	          "%s: HTTP 412: the cache refuses it as being there, and has it not",
+	          format_where(&where, call));
+	buf_fini(&where);
+}
+
 static void on_sent(struct http_request *req)
 {
 	struct http_call *call = CONTAINER_OF(req, struct http_call, req);
@@ -346,11 +392,14 @@ static void on_sent(struct http_request *req)
 		call->op->sent_bytes = req->sent_bytes;
 	if (req->err.kind == ERROR_CANCELED) {
 		on_canceled(call);
+	} else if (status == 200 && is_web_page(req)) {
+		fail_web_page(call, &call->refusal);
+		look(call, CALL_LOOKING, on_looked);
 	} else if (req->err.kind == ERROR_NONE) {
 		on_taken(call);
 	} else if (status == 412 && call->is_conditional) {
-		call->op->found = true;
-		call_end(call, NULL);
+		fail_condition(call);
+		look(call, CALL_LOOKING, on_looked);
 	} else if (was_stream && (status == 400 || status == 411 || status == 501)) {
 		log_debug("cache takes no body without length url=%s status=%u", call->cache->url, status);
 		call->cache->backend.streams = false;

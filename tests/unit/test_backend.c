@@ -786,7 +786,7 @@ static void a_server_that_knows_no_condition_is_asked_without(void **state)
 
 static void what_is_there_already_is_success(void **state)
 {
-	static const char *const modes[] = { "ok", "403", "409" };
+	static const char *const modes[] = { "ok", "403", "409", "html-put" };
 	struct trial trial;
 	(void)state;
 
@@ -802,8 +802,7 @@ static void what_is_there_already_is_success(void **state)
 		put_body(&trial, body_full(999));
 		assert_good(&trial);
 		assert_true(trial.op.found);
-		/* 412 does not say how large it is; a look does. */
-		assert_int_equal(trial.op.file_size, i == 0 ? 0 : 1000);
+		assert_int_equal(trial.op.file_size, 1000);
 		put_info(&trial);
 		assert_good(&trial);
 		assert_true(trial.op.found);
@@ -812,7 +811,7 @@ static void what_is_there_already_is_success(void **state)
 	}
 	drop_object(NAR_A);
 	drop_object(KEY_A);
-	for (size_t i = 1; i < N_ELEMENTS(modes); i++) {
+	for (size_t i = 1; i < 3; i++) {
 		open_mode(modes[i]);
 		put_body(&trial, body_full(999));
 		assert_fault(&trial, ERROR_OPERATOR, modes[i]);
@@ -820,6 +819,35 @@ static void what_is_there_already_is_success(void **state)
 		assert_fault(&trial, ERROR_OPERATOR, modes[i]);
 		close_base();
 	}
+}
+
+static void a_web_page_is_no_object_and_takes_none(void **state)
+{
+	static const char *const modes[] = { "html", "html-put" };
+	struct trial trial;
+	(void)state;
+
+	drop_object(NAR_A);
+	drop_object(KEY_A);
+	drop_object("nix-cache-info");
+	for (size_t i = 0; i < N_ELEMENTS(modes); i++) {
+		open_mode(modes[i]);
+		prepare(&trial);
+		assert_fault(&trial, ERROR_TRANSIENT, "answered with a web page");
+		put_body(&trial, body_full(1000));
+		assert_fault(&trial, ERROR_TRANSIENT, "PUT http://127.0.0.1");
+		put_info(&trial);
+		assert_fault(&trial, ERROR_TRANSIENT, "answered with a web page");
+		close_base();
+	}
+	open_mode("html");
+	find_info(&trial, PATH_A);
+	assert_fault(&trial, ERROR_TRANSIENT, "answered with a web page");
+	assert_false(trial.op.found);
+	find_nar(&trial);
+	assert_fault(&trial, ERROR_TRANSIENT, "answered with a web page");
+	assert_false(trial.op.found);
+	close_base();
 }
 
 static void a_refusal_says_who_must_do_what(void **state)
@@ -857,12 +885,15 @@ static void a_refusal_says_who_must_do_what(void **state)
 	put_body(&trial, body_full(3 << 20));
 	assert_fault(&trial, ERROR_TRANSIENT, "PUT http://127.0.0.1");
 	close_base();
-	open_mode("html");
+	open_mode("ok");
+	run_command("echo nonsense | tee '%s/" KEY_A "' > '%s/nix-cache-info'", server.root, server.root);
 	find_info(&trial, PATH_A);
 	assert_fault(&trial, ERROR_OPERATOR, "answered with something that is not a narinfo");
 	assert_false(trial.op.found);
 	prepare(&trial);
 	assert_fault(&trial, ERROR_OPERATOR, "not a nix-cache-info");
+	drop_object(KEY_A);
+	drop_object("nix-cache-info");
 	close_base();
 	open_mode("long");
 	find_info(&trial, PATH_A);
@@ -1050,6 +1081,7 @@ int main(void)
 		cmocka_unit_test(a_server_that_needs_a_length_gets_the_finished_body),
 		cmocka_unit_test(a_server_that_knows_no_condition_is_asked_without),
 		cmocka_unit_test(what_is_there_already_is_success),
+		cmocka_unit_test(a_web_page_is_no_object_and_takes_none),
 		cmocka_unit_test(a_refusal_says_who_must_do_what),
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
