@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/protocol.h"
@@ -17,9 +18,10 @@
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
-#define RESCAN_MS      30000
-#define FILES_AT_ONCE  64
-#define FILE_NAME_SIZE 256
+#define RESCAN_MS         30000
+#define FILES_AT_ONCE     64
+#define FILE_NAME_SIZE    256
+#define LEFT_OVER_AFTER_S 86400
 
 struct spool_file {
 	struct intake *intake;
@@ -213,16 +215,33 @@ static void on_rescan(struct timer *timer)
 	timer_set(timer, RESCAN_MS);
 }
 
-static void count_bad(struct intake *intake)
+static bool ends_with(const char *name, const char *end)
+{
+	size_t n = strlen(name), n_end = strlen(end);
+
+	return n > n_end && strcmp(name + n - n_end, end) == 0;
+}
+
+/* Of a hook that was killed while it wrote; its root brings the path in. */
+static void remove_left_over(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_mtime < clock_unix_s() - LEFT_OVER_AFTER_S)
+		unlinkat(dir_fd, name, 0);
+}
+
+static void look_at_others(struct intake *intake)
 {
 	DIR *dir = opendir(intake->config->spool_dir);
 	struct dirent *entry;
 
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		size_t n = strlen(entry->d_name);
-
-		if (n > 8 && strcmp(entry->d_name + n - 8, ".req.bad") == 0)
+		if (ends_with(entry->d_name, SPOOL_SUFFIX ".bad"))
 			intake->spool.n_bad++;
+		else if (entry->d_name[0] == '.' && ends_with(entry->d_name, SPOOL_SUFFIX ".tmp"))
+			remove_left_over(dirfd(dir), entry->d_name);
 	}
 	if (dir != NULL)
 		closedir(dir);
@@ -232,7 +251,7 @@ void spool_open(struct intake *intake)
 {
 	struct error err;
 
-	count_bad(intake);
+	look_at_others(intake);
 	timer_init(&intake->spool.rescan, intake->loop, on_rescan);
 	intake->n_handles++;
 	if (watch_open(&intake->spool.watch, intake->loop, intake->config->spool_dir, on_changed, &err) < 0)

@@ -486,6 +486,22 @@ static void spool_files_are_taken_in_and_bad_ones_set_aside(void **state)
 	assert_int_equal(n_spool_files(), 1);
 }
 
+static void what_a_killed_hook_half_wrote_goes_after_a_day(void **state)
+{
+	char command[256];
+	(void)state;
+
+	snprintf(command, sizeof(command),
+	         "cd %s && touch .1.2.req.tmp && touch -d '2 days ago' .1.3.req.tmp .slow", t.spool_dir);
+	assert_int_equal(system(command), 0);
+	open_intake();
+	run_until(is_ready);
+	snprintf(command, sizeof(command),
+	         "cd %s && test -e .1.2.req.tmp && ! test -e .1.3.req.tmp && rm .1.2.req.tmp .slow",
+	         t.spool_dir);
+	assert_int_equal(system(command), 0);
+}
+
 /* With broken settings the spool is taken in, too, but for what names a cache; with mended ones all is
  * resolved. */
 static void what_came_with_broken_settings_is_uploaded_with_mended_ones(void **state)
@@ -618,6 +634,7 @@ int main(void)
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(caches_that_are_only_read_withhold_and_say_so),
 		TEST(spool_files_are_taken_in_and_bad_ones_set_aside),
+		TEST(what_a_killed_hook_half_wrote_goes_after_a_day),
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
