@@ -78,14 +78,24 @@ void sweep_folder(const char *folder)
 	closedir(dir);
 }
 
+static int open_named(struct fresh_file *file, const char *folder)
+{
+	snprintf(file->temp, sizeof(file->temp), "%s/.tmp/XXXXXX", folder);
+	return mkostemp(file->temp, O_CLOEXEC);
+}
+
+/* Best without any name: then nothing is left over, whenever we die. Not every file system can. */
 int fresh_open(struct fresh_file *file, const char *folder, const char *name, struct error *err)
 {
 	snprintf(file->path, sizeof(file->path), "%s/%s", folder, name);
-	snprintf(file->temp, sizeof(file->temp), "%s/.tmp/XXXXXX", folder);
+	snprintf(file->temp, sizeof(file->temp), "%s/.tmp", folder);
 	file->fd = -1;
 	if (access(file->path, F_OK) == 0)
 		return 1;
-	file->fd = mkostemp(file->temp, O_CLOEXEC);
+	file->fd = open(file->temp, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	file->is_nameless = file->fd >= 0;
+	if (file->fd < 0)
+		file->fd = open_named(file, folder);
 	if (file->fd < 0)
 		return errno_fault(err, file->temp);
 	if (fchmod(file->fd, 0644) < 0) {
@@ -101,10 +111,22 @@ int fresh_write(struct fresh_file *file, const void *data, size_t n_bytes, struc
 	return write_full(file->fd, data, n_bytes) == 0 ? 0 : errno_fault(err, file->path);
 }
 
+static int give_first_name(struct fresh_file *file)
+{
+	char fd_path[32];
+
+	snprintf(fd_path, sizeof(fd_path), "/proc/self/fd/%d", file->fd);
+	if (linkat(AT_FDCWD, fd_path, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	return errno == EEXIST ? 1 : -1;
+}
+
 /* Without replacing: 1 if the name is taken. Not every file system knows the flag; links are exclusive
  * everywhere. */
 static int give_name(struct fresh_file *file)
 {
+	if (file->is_nameless)
+		return give_first_name(file);
 	if (renameat2(AT_FDCWD, file->temp, AT_FDCWD, file->path, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno == EINVAL || errno == ENOSYS) {
@@ -121,8 +143,10 @@ static int give_name(struct fresh_file *file)
 
 int fresh_commit(struct fresh_file *file, struct error *err)
 {
-	int is_taken = fsync(file->fd) < 0 ? -1 : give_name(file);
+	int is_taken = fsync(file->fd);
 
+	if (is_taken == 0)
+		is_taken = give_name(file);
 	if (is_taken < 0) {
 		errno_fault(err, file->path);
 		fresh_discard(file);
@@ -144,5 +168,6 @@ void fresh_discard(struct fresh_file *file)
 	if (file->fd < 0)
 		return;
 	close_fd(&file->fd);
-	unlink(file->temp);
+	if (!file->is_nameless)
+		unlink(file->temp);
 }

@@ -1,5 +1,5 @@
-/* A file that appears whole or not at all, and never in place of another: written under a name of
- * its own in FOLDER/.tmp, made durable, then given its name.
+/* A file that appears whole or not at all, and never in place of another: written without a name, or where
+ * the file system has no such files under one of its own in FOLDER/.tmp; made durable, then given its name.
  * Errors: OPERATOR where a person must act (permissions, read-only, a folder that is not there),
  * else TRANSIENT (no space, I/O). Thread: any, one at a time; it blocks. */
 #ifndef DAEMON_BACKEND_FRESH_FILE_H
@@ -16,7 +16,8 @@
 
 struct fresh_file {
 	int fd; /* -1: not open */
-	char temp[FRESH_PATH_SIZE];
+	bool is_nameless;
+	char temp[FRESH_PATH_SIZE]; /* its name until then; that of FOLDER/.tmp while it has none */
 	char path[FRESH_PATH_SIZE];
 };
 

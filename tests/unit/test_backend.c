@@ -556,6 +556,32 @@ static void a_name_taken_while_writing_is_not_overwritten(void **state)
 	assert_no_temps();
 }
 
+/* So whoever dies in the middle leaves nothing over. */
+static void what_is_half_written_has_no_name(void **state)
+{
+	struct trial trial;
+	struct body *body;
+	int fd;
+	(void)state;
+
+	prepare(&trial);
+	fd = open(cache_dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0)
+		skip(); /* not on this file system */
+	close(fd);
+	body = body_of(LONG);
+	append(body, 0, 1 << 20);
+	body_publish(body);
+	backend->ops->put_nar_start(backend, begin(&trial), &object_a, body);
+	body_unref(body);
+	while (trial.op.sent_bytes == 0)
+		uv_run(&loop.uv, UV_RUN_ONCE);
+	assert_no_temps();
+	backend->ops->cancel(&trial.op);
+	finish(&trial);
+	assert_fault(&trial, ERROR_CANCELED, "");
+}
+
 static void a_foreign_or_broken_directory_needs_an_operator(void **state)
 {
 	struct trial trial;
@@ -1066,6 +1092,7 @@ int main(void)
 		DIR_TEST(a_directory_takes_a_path_and_shows_it),
 		DIR_TEST(a_directory_takes_bodies_of_any_size),
 		DIR_TEST(a_directory_takes_a_growing_body),
+		DIR_TEST(what_is_half_written_has_no_name),
 		DIR_TEST(a_directory_shows_nothing_of_a_failed_body),
 		DIR_TEST(a_directory_never_overwrites),
 		DIR_TEST(a_name_taken_while_writing_is_not_overwritten),
