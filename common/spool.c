@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/fd.h"
 
 #define SLOW_NAME "/.slow"
@@ -40,6 +41,7 @@ static int write_temporary(int dir_fd, const char *name, const void *data, size_
 
 	if (fd < 0)
 		return -1;
+	crash_point(HOOK_SPOOL_OPENED);
 	if (write_full(fd, data, n_bytes) == 0 && fchmod(fd, 0644) == 0 && fsync(fd) == 0)
 		return 0;
 	saved_errno = errno;
@@ -62,11 +64,13 @@ int spool_write(const char *dir, const void *data, size_t n_bytes, struct error 
 	snprintf(temporary, sizeof(temporary), ".%s.tmp", name);
 	if (write_temporary(dir_fd, temporary, data, n_bytes) < 0)
 		return error_set(err, ERROR_TRANSIENT, "%s/%s: %s", dir, temporary, strerror(errno));
+	crash_point(HOOK_SPOOL_WRITTEN);
 	if (renameat(dir_fd, temporary, dir_fd, name) < 0) {
 		error_set(err, ERROR_TRANSIENT, "%s/%s: %s", dir, name, strerror(errno));
 		unlinkat(dir_fd, temporary, 0);
 		return -1;
 	}
+	crash_point(HOOK_SPOOL_NAMED);
 	if (fsync(dir_fd) < 0)
 		return error_set(err, ERROR_TRANSIENT, "%s: %s", dir, strerror(errno));
 	return 0;

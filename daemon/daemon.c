@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "daemon/internal.h"
@@ -348,9 +349,11 @@ static void parts_closed(struct daemon *daemon)
 		return;
 	}
 	if (daemon->stopping) {
+		crash_point(STOP_CLOSED);
 		finish(daemon);
 		return;
 	}
+	crash_point(RELOAD_CLOSED);
 	if (daemon->server != NULL)
 		server_reconfigure(daemon->server, daemon->next_config);
 	config_free(daemon->config);
@@ -450,6 +453,7 @@ static void close_parts(struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
+	crash_point(STOP_BEGUN);
 	log_info("stopping");
 	daemon->stopping = true;
 	close_parts(daemon);
@@ -476,6 +480,7 @@ static void reload(struct daemon *daemon)
 		daemon_show_parts(daemon);
 	} else {
 		log_info("reloading");
+		crash_point(RELOAD_BEGUN);
 		daemon->next_config = config;
 		close_parts(daemon);
 	}

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "daemon/internal.h"
 
@@ -61,6 +62,7 @@ static void look(struct timer *timer)
 	struct daemon *daemon = CONTAINER_OF(timer, struct daemon, drain.timer);
 	uint64_t n = n_left(daemon);
 
+	crash_point(STOP_DRAINING);
 	if (n > 0 && moves(daemon) && clock_mono_ms() < daemon->drain.deadline_mono_ms) {
 		timer_set(timer, LOOK_MS);
 		return;

@@ -20,6 +20,7 @@
 
 #include "common/client.h"
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/spool.h"
 #include "hook/handover.h"
 #include "hook/own_roots.h"
@@ -112,9 +113,11 @@ static int converse(struct client *client, const char *socket, uint64_t timeout_
 {
 	if (client_open(client, socket, clock_mono_ms() + timeout_ms, err) < 0)
 		return -1;
+	crash_point(HOOK_CONNECTED);
 	if (client_send(client, request->data, request->len, err) < 0 &&
 	    client->fault != CLIENT_BROKEN) /* it may have answered before it closed */
 		return -1;
+	crash_point(HOOK_SENT);
 	return read_answer(client, answer, err);
 }
 
@@ -183,11 +186,15 @@ static void hand_over(const struct places *p, const struct settings *s, const st
 {
 	struct error why, spool_why;
 	struct own_roots roots;
-	bool has_roots = own_roots_make(&roots, s->gcroots, req);
 	const char *spool;
+	bool has_roots;
 
+	crash_point(HOOK_START);
+	has_roots = own_roots_make(&roots, s->gcroots, req);
+	crash_point(HOOK_ROOTED);
 	switch (ask_daemon(p, s->timeout_ms, request, &why)) {
 	case TAKEN:
+		crash_point(HOOK_ANSWERED);
 		own_roots_remove(&roots, req);
 		break;
 	case NEVER:

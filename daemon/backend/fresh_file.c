@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/fd.h"
 
 #define LEFT_OVER_AFTER_S 86400
@@ -98,6 +99,7 @@ int fresh_open(struct fresh_file *file, const char *folder, const char *name, st
 		file->fd = open_named(file, folder);
 	if (file->fd < 0)
 		return errno_fault(err, file->temp);
+	crash_point(FILE_OPENED);
 	if (fchmod(file->fd, 0644) < 0) {
 		errno_fault(err, file->temp);
 		fresh_discard(file);
@@ -145,8 +147,10 @@ int fresh_commit(struct fresh_file *file, struct error *err)
 {
 	int is_taken = fsync(file->fd);
 
+	crash_point(FILE_WRITTEN);
 	if (is_taken == 0)
 		is_taken = give_name(file);
+	crash_point(FILE_NAMED);
 	if (is_taken < 0) {
 		errno_fault(err, file->path);
 		fresh_discard(file);

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/kind.h"
 #include "daemon/format/narinfo.h"
@@ -283,6 +284,8 @@ static ssize_t read_source(struct http_source *source, uint64_t offset, void *da
 {
 	struct http_call *call = CONTAINER_OF(source, struct http_call, source);
 
+	if (offset > 0)
+		crash_point(NAR_HALF_SENT);
 	return op_read_body(call->op, call->body, offset, data, n_bytes, err);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
@@ -22,6 +23,7 @@ static void handover_end(struct intake_handover *h)
 	free(h->is_valid);
 	h->add_paths = NULL;
 	h->is_valid = NULL;
+	crash_point(INTAKE_TAKEN);
 	h->done(h);
 	intake_maybe_closed(intake);
 }
@@ -30,6 +32,7 @@ static void on_added(struct queue_op *op)
 {
 	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, add.op);
 
+	crash_point(INTAKE_ADDED);
 	if (op->err.kind != ERROR_NONE)
 		h->err = op->err;
 	queue_op_fini(op);
@@ -50,6 +53,7 @@ static void on_rooted(struct roots_add *roots_add)
 {
 	struct intake_handover *h = CONTAINER_OF(roots_add, struct intake_handover, roots_add);
 
+	crash_point(INTAKE_ROOTED);
 	for (size_t i = 0; h->push && roots_add->err.kind == ERROR_NONE && i < roots_add->n_paths; i++)
 		if (!h->is_valid[i]) {
 			error_set(&h->err, ERROR_PERMANENT, "%s is not valid in the store",
@@ -139,6 +143,7 @@ void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
 	for (size_t i = 0; i < n_paths; i++)
 		if (!intake_is_on_its_way(intake, paths[i]))
 			roots_remove(intake->roots, paths[i]);
+	crash_point(ROOTS_GONE);
 }
 
 void intake_take_no_more(struct intake *intake)

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
@@ -114,6 +115,7 @@ static void on_ended(struct queue_op *op)
 	struct batch_root *r = CONTAINER_OF(op, struct batch_root, end.op);
 	struct intake *intake = r->batch->intake;
 
+	crash_point(RESOLVE_ENDED);
 	if (op->err.kind != ERROR_NONE && !intake->closing) {
 		timer_set(&r->retry, WRITE_RETRY_MS);
 		return;
@@ -189,6 +191,7 @@ static void on_page(struct queue_op *op)
 	struct page *page = CONTAINER_OF(op, struct page, op.op);
 	struct batch_root *r = page->owner;
 
+	crash_point(RESOLVE_PAGED);
 	if (op->err.kind != ERROR_NONE) {
 		r->err = op->err;
 		r->batch->lacks_page = true;
@@ -491,6 +494,7 @@ static void on_rooted(struct roots_add *add)
 {
 	struct batch_root *r = CONTAINER_OF(add, struct batch_root, add);
 
+	crash_point(RESOLVE_OUTPUTS);
 	r->expand = (struct queue_expand_root){
 		.op.verb = QUEUE_EXPAND_ROOT,
 		.root_id = r->root.id,
@@ -598,10 +602,12 @@ static void on_claimed(struct queue_op *op)
 	if (op->err.kind == ERROR_NONE && resolve->claim.n_roots > 0 && !intake->closing)
 		resolve->batch = batch_new(intake, &resolve->claim);
 	queue_op_fini(op);
-	if (resolve->batch != NULL)
+	if (resolve->batch != NULL) {
+		crash_point(RESOLVE_CLAIMED);
 		begin_batch(resolve->batch);
-	else if (again && !intake->closing)
+	} else if (again && !intake->closing) {
 		resolve_poke(intake);
+	}
 	intake_maybe_closed(intake);
 }
 

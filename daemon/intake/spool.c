@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/protocol.h"
@@ -68,8 +69,10 @@ static void on_taken_in(struct intake_handover *handover)
 	bool again = false;
 
 	if (handover->err.kind == ERROR_NONE) {
+		crash_point(SPOOL_TAKEN);
 		log_info("spool file taken in file=%s paths=%zu", file->name, handover->n_paths);
 		file_remove(file);
+		crash_point(SPOOL_UNLINKED);
 	} else if (handover->err.kind == ERROR_PERMANENT) {
 		set_aside(intake, file->name, handover->err.text);
 	} else {
@@ -165,6 +168,7 @@ static void take_in(struct intake *intake, const char *name)
 		file_free(file);
 		return;
 	}
+	crash_point(SPOOL_READ);
 	file->handover.uid = uid;
 	file->handover.tag = file->request.tag;
 	file->handover.derivation = file->request.derivation;

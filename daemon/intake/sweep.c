@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
@@ -45,6 +46,7 @@ static void on_remade(struct roots_add *add)
 	int64_t last_id = intake->sweep.page.last_id;
 	bool more = intake->sweep.page.n_paths == PAGE_MAX;
 
+	crash_point(SWEEP_REMADE);
 	if (add->err.kind != ERROR_NONE)
 		log_warning("roots of unfinished requests are missing: %s", add->err.text);
 	queue_op_fini(&intake->sweep.page.op);
@@ -97,6 +99,7 @@ static void on_stray_taken_in(struct intake_handover *handover)
 	struct stray *stray = CONTAINER_OF(handover, struct stray, handover);
 	struct intake *intake = stray->intake;
 
+	crash_point(SWEEP_TAKEN);
 	if (handover->err.kind == ERROR_NONE) {
 		log_info("stray root taken in root=%s", stray->name);
 		if (strcmp(stray->name, store_path_base(stray->path)) != 0)
@@ -163,6 +166,7 @@ static void on_explained(struct queue_op *op)
 	const char *own = "";
 	bool young = false;
 
+	crash_point(SWEEP_EXPLAINED);
 	for (size_t i = 0; op->err.kind == ERROR_NONE && !intake->closing && i < sweep->list.n_entries; i++) {
 		const struct roots_entry *entry = &sweep->list.entries[i];
 

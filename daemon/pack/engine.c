@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "daemon/format/hash.h"
 
 #define ITEM_BYTES MIB(4)
@@ -220,4 +221,5 @@ void engine_run(struct engine *e)
 	/* Readers wait for it. What goes wrong is kept in the engine. */
 	if (!e->is_finished && e->spec->compression != COMPRESSION_NONE)
 		empty_out(e);
+	crash_point(PACK_BEGUN);
 }

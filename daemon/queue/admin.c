@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "daemon/queue/internal.h"
 
 enum { USAGE_DAYS = 400 };
@@ -558,5 +559,6 @@ int admin_prune(struct queue_db *q, struct queue_op *op)
 	if (!more && prune_paths(q, before, &more, &op->err) < 0)
 		return -1;
 	prune->more = more;
+	crash_point(PRUNE_UNCOMMITTED);
 	return 0;
 }

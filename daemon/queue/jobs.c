@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "daemon/queue/internal.h"
 
 const char *job_state_name(enum job_state state)
@@ -342,6 +343,7 @@ int jobs_publish(struct queue_db *q, struct queue_op *op)
 	if (put_file(q, publish->job, &op->err) < 0 ||
 	    refs_missing(q, job.path, job.cache, now, &list, &op->err) < 0)
 		return -1;
+	crash_point(PUBLISH_UNCOMMITTED);
 	if (list.n == 0) {
 		publish->verdict = PUBLISH_YES;
 		return 0;
@@ -420,6 +422,7 @@ int jobs_finish(struct queue_db *q, struct queue_op *op)
 		rc = job_withhold(q, &job, job.path, finish->now_unix_s, &op->err);
 	else
 		rc = finish_there(q, finish, &job, &op->err);
+	crash_point(FINISH_UNCOMMITTED);
 	return rc < 0 ? -1 : claim_remove(q, &q->claimed_jobs, job.id, &op->err);
 }
 
@@ -454,6 +457,7 @@ int jobs_defer(struct queue_db *q, struct queue_op *op)
 	stmt_bind_int(st, ":now", defer->now_unix_s);
 	if (stmt_run(st, &op->err) < 0 || (defer->forget_nar && forget_file(q, job.id, &op->err) < 0))
 		return -1;
+	crash_point(DEFER_UNCOMMITTED);
 	count_job(q, job.cache, job.state, state);
 	return claim_remove(q, &q->claimed_jobs, job.id, &op->err);
 }

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <inttypes.h>
 
+#include "common/crash.h"
 #include "daemon/queue/internal.h"
 
 /* Roots that lost jobs to the root of this page: nothing else would look at them again. */
@@ -165,6 +166,7 @@ int page_put(struct queue_db *q, struct queue_op *op)
 		if (root_check(q, old_roots.ids[i], page->now_unix_s, &op->err) < 0)
 			return -1;
 	}
+	crash_point(PAGE_UNCOMMITTED);
 	return 0;
 }
 

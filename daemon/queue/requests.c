@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "daemon/queue/internal.h"
 
 const char *root_state_name(enum root_state state)
@@ -105,6 +106,7 @@ int requests_add(struct queue_db *q, struct queue_op *op)
 		n_new += known == 0;
 	}
 	add->n_new = n_new;
+	crash_point(ADD_UNCOMMITTED);
 	return 0;
 }
 
@@ -488,6 +490,7 @@ int requests_expand(struct queue_db *q, struct queue_op *op)
 	if (root_drop(q, expand->root_id, root.request, &op->err) < 0)
 		return -1;
 	count_root(q, root.state, ROOT_N_STATES);
+	crash_point(EXPAND_UNCOMMITTED);
 	return root.is_protected ? root_release(q, root.path, &op->err) : 0;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/server/internal.h"
@@ -112,6 +113,7 @@ static void on_written(uv_write_t *write, int status)
 	struct session *s = write->data;
 	session_fn then = s->then;
 
+	crash_point(SERVER_ANSWERED);
 	s->is_writing = false;
 	if (s->state == SESSION_CLOSING)
 		return;
@@ -284,6 +286,7 @@ static void on_request(struct session *s)
 {
 	struct error err;
 
+	crash_point(SERVER_REQUEST);
 	uv_read_stop((uv_stream_t *)&s->pipe);
 	timer_stop(&s->timer);
 	s->on_timer = NULL;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/format/nixbase32.h"
@@ -18,6 +19,7 @@ static void on_recorded(struct queue_op *op)
 	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
 	struct uploader *uploader = u->cache->uploader;
 
+	crash_point(UPLOAD_RECORDED);
 	assert(u->state == UPLOAD_RECORDING);
 	if (op->err.kind == ERROR_TRANSIENT && !u->closing) {
 		/* The queue cannot write (disk full): what we know is kept until it can. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/format/narinfo.h"
@@ -135,6 +136,7 @@ static void wake_twins(struct upload *u)
 
 static void nar_is_there(struct upload *u)
 {
+	crash_point(UPLOAD_NAR_SENT);
 	u->job.nar_sent = true;
 	nar_leave(&u->nar);
 	wake_twins(u);
@@ -287,6 +289,7 @@ static void on_info_put(struct backend_op *op)
 {
 	struct upload *u = CONTAINER_OF(op, struct upload, op);
 
+	crash_point(UPLOAD_INFO_SENT);
 	assert(u->state == UPLOAD_SENDING_INFO);
 	u->op_is_running = false;
 	if (op->err.kind != ERROR_NONE) {
@@ -317,6 +320,7 @@ static void on_verdict(struct queue_op *op)
 {
 	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
 
+	crash_point(UPLOAD_VERDICT);
 	assert(u->state == UPLOAD_PUBLISHING);
 	if (op->err.kind != ERROR_NONE) {
 		u->fault = op->err;
@@ -355,6 +359,7 @@ static void asked(struct upload *u)
 {
 	const struct upload_ask *own = &u->asks[0];
 
+	crash_point(UPLOAD_ASKED);
 	if (own->op.found) {
 		record_finish(u, JOB_PRESENT, own->endpoint);
 		return;
@@ -476,6 +481,7 @@ static void begin(struct loop_post *post)
 	struct upload *u = CONTAINER_OF(post, struct upload, post);
 	const struct error fine = { 0 };
 
+	crash_point(UPLOAD_BEGUN);
 	if (u->state != UPLOAD_PREPARING)
 		return; /* another upload's preparing has told it already */
 	if (u->closing)
