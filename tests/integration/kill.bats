@@ -291,6 +291,7 @@ call_armed_hook() {
 	for point in RELOAD_BEGUN RELOAD_CLOSED STOP_DRAINING STOP_BEGUN STOP_CLOSED; do
 		echo "-- $point"
 		write_config "http://127.0.0.1:$PORT" 'upload-rate = 100K'
+		[ $point != STOP_DRAINING ] || set_option 'stop-drain = 1h'
 		signal=TERM
 		[[ $point != RELOAD* ]] || signal=HUP
 		next_path
@@ -298,10 +299,6 @@ call_armed_hook() {
 		hand_over
 		soon status_is '.queue.in_flight > 0'
 		kill -s $signal "$(pid_of nncached)"
-		if [[ $point = STOP_BEGUN || $point = STOP_CLOSED ]]; then
-			soon grep -q draining "$T/log/nncached.log"
-			kill -s TERM "$(pid_of nncached)" # the second one ends that
-		fi
 		died_at $point
 		write_config "http://127.0.0.1:$PORT"
 		recovers $point
