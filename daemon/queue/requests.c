@@ -417,13 +417,13 @@ static int put_off(struct queue_db *q, const struct queue_end_root *end, struct 
 	return stmt_run(st, err);
 }
 
-/* Another root's closure may have made the jobs of this path, or made them before this root came: whichever
- * of them ends last has to look at its roots. */
+/* Another root's closure may have made the jobs of this path, or made them before this root came, and may
+ * start again those that are done: whichever of them ends last has to look at its roots. */
 static int mark_own_jobs(struct queue_db *q, const char *path, struct error *err)
 {
 	STMT(st, q->db,
 	     "UPDATE job SET is_root = 1 WHERE path = (SELECT id FROM path WHERE path = :path)"
-	     " AND is_root = 0 AND state < 5");
+	     " AND is_root = 0");
 
 	stmt_bind_text(st, ":path", path);
 	return stmt_run(st, err);

@@ -978,6 +978,26 @@ static void a_root_whose_jobs_another_root_took_over_still_ends(void **state)
 	assert_string_equal(released, "p3");
 }
 
+/* The job of 1 was made for 2, and is done when 1 comes itself; 3 starts it again. */
+static void a_root_whose_done_job_another_root_starts_again_still_ends(void **state)
+{
+	const struct node one = { .path = 1 };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	upload(1);
+	upload(2);
+	push_with(&one, 1, (struct page_options){ .caches = 3 });
+	now += 2 * DAY;
+	PUSH({ .path = 1 }, { .path = 3, .refs = { 1 } });
+	assert_int_equal(claim_from(OTHER, &job, 1), 1);
+	finish(&job);
+	assert_string_equal(released, "");
+	upload(1);
+	assert_string_equal(released, "p1");
+}
+
 static void an_operation_that_fails_changes_nothing(void **state)
 {
 	const struct node nodes[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
@@ -2038,6 +2058,7 @@ int main(void)
 		TEST(a_path_moves_while_one_of_its_caches_can_go_on_by_itself),
 		TEST(a_root_is_done_only_when_all_its_caches_are),
 		TEST(a_root_whose_jobs_another_root_took_over_still_ends),
+		TEST(a_root_whose_done_job_another_root_starts_again_still_ends),
 		TEST(an_operation_that_fails_changes_nothing),
 		TEST(a_listing_goes_through_all_pages_and_ends_with_the_roots),
 		TEST(a_listing_shows_one_state_and_one_cache),
