@@ -148,11 +148,40 @@ bool verify_is_done(void)
 	return n_unfinished_roots() == 0 && fake_root_count(&root) == 0 && spool_is_empty();
 }
 
+static int on_row(void *ctx, int n, char **values, char **names)
+{
+	char text[1024] = "";
+	size_t len = 0;
+	(void)ctx;
+
+	for (int i = 0; i < n && len < sizeof(text); i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, " %s=%s", names[i],
+		                        values[i] != NULL ? values[i] : "");
+	trace("%s", text);
+	return 0;
+}
+
+/* What did not end, for who reads the trace. */
+static void trace_rows(void)
+{
+	sqlite3 *db = NULL;
+
+	if (sqlite3_open_v2(life_queue_path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK) {
+		sqlite3_exec(db, "SELECT 'root' AS what, * FROM root WHERE state < 3", on_row, NULL, NULL);
+		sqlite3_exec(db,
+		             "SELECT 'job' AS what, p.path, j.* FROM job j JOIN path p ON p.id = j.path"
+		             " WHERE state < 5 OR p.path IN (SELECT path FROM root WHERE state < 3)",
+		             on_row, NULL, NULL);
+	}
+	sqlite3_close(db);
+}
+
 void verify_stuck(void)
 {
 	const char *root;
 	unsigned n_roots = fake_root_count(&root);
 
+	trace_rows();
 	for (size_t i = 0; i < life.config.n_caches; i++) {
 		const struct queue_counts *counts = queue_cache_counts(life.queue, i);
 

@@ -119,6 +119,8 @@ static void on_start(struct fake_event *event)
 			violated("I4", "the daemon does not start: %s", err.text);
 		die(DEATH_KILL);
 	}
+	if (queue_set_aside(life.queue) != NULL)
+		violated("I1", "the queue was taken for damaged and set aside");
 }
 
 /* ---- trouble ----------------------------------------------------------------------------------------- */
