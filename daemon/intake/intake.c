@@ -47,13 +47,15 @@ static void add(struct intake_handover *h)
 	queue_start(h->intake->queue, &h->add.op, on_added);
 }
 
-/* That a root could not be made does not keep a path out: it is queued, and status says that it is not
- * protected. */
+/* That a root could not be made does not keep a path out: it is queued, status says that it is not
+ * protected, and the root is tried again. */
 static void on_rooted(struct roots_add *roots_add)
 {
 	struct intake_handover *h = CONTAINER_OF(roots_add, struct intake_handover, roots_add);
 
 	crash_point(INTAKE_ROOTED);
+	if (roots_add->err.kind != ERROR_NONE)
+		h->intake->sweep.lacks_roots = true;
 	for (size_t i = 0; h->push && roots_add->err.kind == ERROR_NONE && i < roots_add->n_paths; i++)
 		if (!h->is_valid[i]) {
 			error_set(&h->err, ERROR_PERMANENT, "%s is not valid in the store",

@@ -19,6 +19,8 @@ struct spool {
 struct sweep {
 	struct timer again;
 	bool is_running;
+	bool was_ready;   /* on_ready was called */
+	bool lacks_roots; /* some could not be made: the next sweep tries again */
 	struct roots_list list;
 	struct queue_explain explain;
 	const char **paths;

@@ -1,7 +1,8 @@
 /* GC roots against the queue. At start, before the daemon serves: the roots of unfinished requests are
- * made again, since a power cut can lose a link whose row survived. Then, and every few minutes: a root
- * in our directory that no unfinished request explains is enqueued (a hook that was killed leaves
- * nothing else behind), never deleted; a hook's root that is explained goes once the daemon has its own.
+ * made again, since a power cut can lose a link whose row survived; and again later, if one of them, or one
+ * of a hand-over, could not be made. Then, and every few minutes: a root in our directory that no unfinished
+ * request explains is enqueued (a hook that was killed leaves nothing else behind), never deleted; a hook's
+ * root that is explained goes once the daemon has its own.
  *
  * A hook that is still at work has a root that nobody explains yet: links younger than YOUNG_S wait. */
 #include <stdlib.h>
@@ -34,10 +35,19 @@ static void remade(struct intake *intake)
 {
 	intake->sweep.is_running = false;
 	if (!intake->closing) {
-		intake->on_ready(intake->ctx);
+		if (!intake->sweep.was_ready)
+			intake->on_ready(intake->ctx);
+		intake->sweep.was_ready = true;
 		sweep_start(intake);
 	}
 	intake_maybe_closed(intake);
+}
+
+static void note_missing(struct intake *intake, const struct error *err)
+{
+	log_warning("roots of unfinished requests are missing: %s, retrying in %ds", err->text,
+	            SWEEP_MS / 1000);
+	intake->sweep.lacks_roots = true;
 }
 
 static void on_remade(struct roots_add *add)
@@ -48,7 +58,7 @@ static void on_remade(struct roots_add *add)
 
 	crash_point(SWEEP_REMADE);
 	if (add->err.kind != ERROR_NONE)
-		log_warning("roots of unfinished requests are missing: %s", add->err.text);
+		note_missing(intake, &add->err);
 	queue_op_fini(&intake->sweep.page.op);
 	if (more && !intake->closing)
 		next_page(intake, last_id);
@@ -62,7 +72,7 @@ static void on_page(struct queue_op *op)
 	struct sweep *sweep = &intake->sweep;
 
 	if (op->err.kind != ERROR_NONE)
-		log_warning("roots of unfinished requests are missing: %s", op->err.text);
+		note_missing(intake, &op->err);
 	if (op->err.kind != ERROR_NONE || sweep->page.n_paths == 0) {
 		queue_op_fini(op);
 		remade(intake);
@@ -229,17 +239,28 @@ static void sweep_start(struct intake *intake)
 	roots_list_start(intake->roots, &intake->sweep.list, on_listed);
 }
 
+static void remake(struct intake *intake)
+{
+	intake->sweep.is_running = true;
+	intake->sweep.lacks_roots = false;
+	next_page(intake, 0);
+}
+
 static void on_again(struct timer *timer)
 {
-	sweep_start(CONTAINER_OF(timer, struct intake, sweep.again));
+	struct intake *intake = CONTAINER_OF(timer, struct intake, sweep.again);
+
+	if (intake->sweep.lacks_roots)
+		remake(intake);
+	else
+		sweep_start(intake);
 }
 
 void sweep_open(struct intake *intake)
 {
 	timer_init(&intake->sweep.again, intake->loop, on_again);
 	intake->n_handles++;
-	intake->sweep.is_running = true;
-	next_page(intake, 0);
+	remake(intake);
 }
 
 static void on_again_closed(struct timer *timer)
