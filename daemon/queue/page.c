@@ -28,17 +28,20 @@ static void bind_node(struct stmt *st, const struct queue_page *page, const stru
 	stmt_bind_int(st, ":is_root", node->is_root);
 }
 
+/* Its row can have been pruned while a root of the same path still waited for another cache: that root has to
+ * be looked at when this job ends. */
 static int insert_job(struct queue_db *q, const struct queue_page *page, const struct queue_node *node,
                       size_t cache, int64_t path, struct error *err)
 {
 	STMT(st, q->db,
 	     "INSERT INTO job (path, cache, root, rank, layer, nar_size, may_only_be_found, force, is_root,"
 	     " enqueued, changed)"
-	     " VALUES (:path, :cache, :root, :rank, :layer, :size, :only_found, :force, :is_root, :now, "
-	     ":now)");
+	     " VALUES (:path, :cache, :root, :rank, :layer, :size, :only_found, :force,"
+	     " max(:is_root, EXISTS (SELECT 1 FROM root WHERE path = :text AND state = 1)), :now, :now)");
 
 	bind_node(st, page, node, cache);
 	stmt_bind_int(st, ":path", path);
+	stmt_bind_text(st, ":text", node->info->path);
 	stmt_bind_int(st, ":cache", q->endpoint_ids[cache]);
 	stmt_bind_int(st, ":now", page->now_unix_s);
 	if (stmt_run(st, err) < 0)

@@ -998,6 +998,27 @@ static void a_root_whose_done_job_another_root_starts_again_still_ends(void **st
 	assert_string_equal(released, "p1");
 }
 
+/* The row of 1 on main is pruned while 1 still waits for the other cache; 2 makes it again. */
+static void a_root_whose_pruned_job_another_root_makes_again_still_ends(void **state)
+{
+	const struct node one = { .path = 1 };
+	struct queue_prune prune = { .op.verb = QUEUE_PRUNE };
+	struct queue_job job;
+	(void)state;
+
+	push_with(&one, 1, (struct page_options){ .caches = 3 });
+	upload(1);
+	now += 2 * DAY;
+	prune.before_unix_s = now - 1;
+	must_run(&prune.op, QUEUE_PRUNE);
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_int_equal(claim_from(OTHER, &job, 1), 1);
+	finish(&job);
+	assert_string_equal(released, "");
+	upload(1);
+	assert_string_equal(released, "p1");
+}
+
 static void an_operation_that_fails_changes_nothing(void **state)
 {
 	const struct node nodes[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
@@ -2059,6 +2080,7 @@ int main(void)
 		TEST(a_root_is_done_only_when_all_its_caches_are),
 		TEST(a_root_whose_jobs_another_root_took_over_still_ends),
 		TEST(a_root_whose_done_job_another_root_starts_again_still_ends),
+		TEST(a_root_whose_pruned_job_another_root_makes_again_still_ends),
 		TEST(an_operation_that_fails_changes_nothing),
 		TEST(a_listing_goes_through_all_pages_and_ends_with_the_roots),
 		TEST(a_listing_shows_one_state_and_one_cache),
