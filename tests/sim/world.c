@@ -22,6 +22,7 @@
 
 #define HOUR_MS       (3600 * 1000ull)
 #define HEALED_FOR_MS (24 * HOUR_MS) /* then all must be done */
+#define REMADE_MS     400000
 #define FIRST_FD      3
 
 enum death { DEATH_NONE, DEATH_KILL, DEATH_POWER_CUT };
@@ -31,8 +32,10 @@ static struct {
 	enum death death;   /* just died so */
 	int64_t steps_left; /* of this life; negative: as many as it likes */
 	unsigned lives_left;
-	bool is_healed, is_over, boots; /* boots: after a power cut, the daemon before the collector */
-	uint64_t healed_ms;
+	bool is_healed, is_over;
+	bool is_full, was_full; /* the disk; and when this life began */
+	bool boots;             /* after a power cut, the daemon before the collector */
+	uint64_t healed_ms, well_since_ms;
 	struct fake_event start, stop, heal, gc, trouble;
 } w;
 
@@ -113,6 +116,7 @@ static void on_start(struct fake_event *event)
 	if (life.queue != NULL)
 		return;
 	choose_end();
+	w.was_full = w.is_full;
 	if (life_open(&err) < 0) {
 		trace("cannot start: %s", err.text);
 		if (w.is_healed)
@@ -173,7 +177,9 @@ static void on_trouble(struct fake_event *event)
 		damage(chance_below(store_model.n_paths));
 		break;
 	case 2:
-		crash_vfs_set_full(chance_one_in(2));
+		w.is_full = chance_one_in(2);
+		w.was_full = w.was_full || (w.is_full && !life.is_ready);
+		crash_vfs_set_full(w.is_full);
 		break;
 	case 3:
 		if (chance_one_in(4))
@@ -198,7 +204,10 @@ static void on_gc(struct fake_event *event)
 {
 	bool deleted[STORE_PATHS_MAX];
 
-	w.boots = w.boots && !life.is_ready;
+	/* What the power took of the roots is made again at start, or after a while where it could not. */
+	if (!life.is_ready || (w.was_full && w.is_full))
+		w.well_since_ms = fake_now_ms();
+	w.boots = w.boots && (!life.is_ready || (w.was_full && fake_now_ms() - w.well_since_ms < REMADE_MS));
 	if (!w.boots) {
 		fake_store_collect(deleted);
 		verify_deleted(deleted);
@@ -231,6 +240,7 @@ static void on_heal(struct fake_event *event)
 	fake_event_take_back(&w.trouble);
 	fake_cache_heal();
 	crash_vfs_heal();
+	w.is_full = false;
 	store_model.fail_one_in = 0;
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		store_model.paths[i].is_damaged = false;
@@ -270,7 +280,8 @@ static void make_dirs(const char *dir)
 static void begin(void)
 {
 	bool has_upstream = chance_one_in(2);
-	uint64_t lasts_ms = chance_one_in(2) ? 3000 : 200000;
+	static const uint64_t lengths_ms[] = { 3000, 3000, 200000, 2000000 };
+	uint64_t lasts_ms = lengths_ms[chance_below(4)];
 
 	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_PATHS_MAX - 3 : 10));
 	fake_cache_init(has_upstream);
