@@ -1,5 +1,6 @@
 #include "common/buf.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,16 @@ void buf_init(struct buf *buf, size_t max_bytes)
 	*buf = (struct buf){ .max = max_bytes };
 }
 
+void buf_init_in(struct buf *buf, char *memory, size_t n_bytes)
+{
+	*buf = (struct buf){ .data = memory, .cap = n_bytes, .max = n_bytes - 1, .is_borrowed = true };
+	memory[0] = '\0';
+}
+
 void buf_fini(struct buf *buf)
 {
-	free(buf->data);
+	if (!buf->is_borrowed)
+		free(buf->data);
 	buf_init(buf, buf->max);
 }
 
@@ -114,6 +122,7 @@ char *buf_take(struct buf *buf)
 {
 	char *data;
 
+	assert(!buf->is_borrowed);
 	if (buf->failed)
 		return NULL;
 	data = buf->data != NULL ? buf->data : calloc(1, 1);

@@ -17,9 +17,12 @@ struct buf {
 	size_t cap;
 	size_t max;
 	bool failed;
+	bool is_borrowed; /* data is not ours to free */
 };
 
 void buf_init(struct buf *buf, size_t max_bytes);
+/* In the N_BYTES at MEMORY, the caller's: takes N_BYTES - 1, allocates nothing, and is not for buf_take. */
+void buf_init_in(struct buf *buf, char *memory, size_t n_bytes);
 void buf_fini(struct buf *buf);  /* takes a zeroed one too; leaves it as buf_init would */
 void buf_clear(struct buf *buf); /* empty again, memory kept, failure forgotten */
 

@@ -72,7 +72,7 @@ bool handover_collect(struct handover *h, const char *out_paths, const char *drv
 
 	h->req = (struct request){ .verb = VERB_ENQUEUE, .paths = h->paths };
 	h->store_dir[0] = '\0';
-	buf_init(&h->text, HANDOVER_MAX_BYTES);
+	buf_init_in(&h->text, h->memory, sizeof(h->memory));
 	if (drv_path != NULL && *drv_path != '\0')
 		set_derivation(h, drv_path, mistakes);
 	if (out_paths != NULL)

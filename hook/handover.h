@@ -17,7 +17,8 @@
 struct handover {
 	struct request req; /* an enqueue; its texts point into this struct and the arguments */
 	const char *paths[REQUEST_MAX_PATHS];
-	struct buf text; /* the paths */
+	struct buf text; /* the paths, in memory */
+	char memory[HANDOVER_MAX_BYTES + 1];
 	char store_dir[STORE_PATH_SIZE];
 };
 

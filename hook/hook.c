@@ -9,6 +9,7 @@
  *  - no daemon, no answer in time, or "not now": the same request into the spool; own roots stay, the
  *    daemon takes both over. After a full wait in vain the spool gets a mark, and for 30 s hooks wait
  *    only 20 ms, so that many builds do not each wait out a daemon that hangs.
+ *  - no memory: what the request needs is static; without memory for the answer it is "no answer".
  *  - the spool cannot be written either: own roots stay, the daemon's sweep enqueues them; a loud line.
  *  - killed (SIGKILL, when the client of the build goes away): own roots stay, as above. */
 #include <fcntl.h>
@@ -215,10 +216,11 @@ static void hand_over(const struct places *p, const struct settings *s, const st
 
 static void deliver(const struct places *p, const struct settings *s, const struct request *req)
 {
+	static char memory[REQUEST_MAX_BYTES + 1];
 	struct buf request;
 	struct error err;
 
-	buf_init(&request, REQUEST_MAX_BYTES);
+	buf_init_in(&request, memory, sizeof(memory));
 	if (request_format(req, &request, &err) == 0)
 		hand_over(p, s, req, &request);
 	else
@@ -230,12 +232,13 @@ int main(int argc, char **argv)
 {
 	static struct handover handover;
 	static struct places places;
+	static char mistakes_memory[MISTAKES_MAX + 1];
 	struct settings settings;
 	struct buf mistakes;
 	bool has_any;
 
 	prepare_process();
-	buf_init(&mistakes, MISTAKES_MAX);
+	buf_init_in(&mistakes, mistakes_memory, sizeof(mistakes_memory));
 	settings_init(&settings);
 	settings_read_environment(&settings, &mistakes);
 	if (argc > 0)

@@ -41,6 +41,27 @@ static void formatted_text_is_appended_whole_or_not_at_all(void **state)
 	buf_fini(&buf);
 }
 
+static void a_buffer_in_borrowed_memory_fills_it_and_no_more(void **state)
+{
+	char memory[8] = "????????";
+	struct buf buf;
+	(void)state;
+
+	buf_init_in(&buf, memory, sizeof(memory) - 1);
+	assert_string_equal(buf_text(&buf), "");
+	buf_puts(&buf, "123");
+	buf_printf(&buf, "%d", 456);
+	assert_true(buf_ok(&buf));
+	assert_string_equal(memory, "123456");
+	assert_ptr_equal(buf.data, memory);
+	buf_putc(&buf, '7');
+	assert_false(buf_ok(&buf));
+	assert_string_equal(memory, "123456");
+	assert_int_equal(memory[7], '?');
+	buf_fini(&buf);
+	assert_string_equal(buf_text(&buf), "");
+}
+
 static void a_prefix_goes_before_what_was_said(void **state)
 {
 	struct error err;
@@ -116,6 +137,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_buffer_never_passes_its_limit_and_remembers_that_it_failed),
 		cmocka_unit_test(formatted_text_is_appended_whole_or_not_at_all),
+		cmocka_unit_test(a_buffer_in_borrowed_memory_fills_it_and_no_more),
 		cmocka_unit_test(a_prefix_goes_before_what_was_said),
 		cmocka_unit_test(store_paths_are_judged_as_nix_judges_them),
 		cmocka_unit_test(a_name_may_have_211_characters_and_no_more),
