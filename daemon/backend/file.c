@@ -114,16 +114,16 @@ static int read_cache_info(struct file_cache *cache, struct error *err)
 
 static int make_cache_info(struct file_cache *cache, struct error *err)
 {
-	CLEANUP(buf_fini) struct buf text = { .max = CACHE_INFO_MAX_BYTES };
 	const char *top = cache->folders[FOLDER_TOP];
+	char text[CACHE_INFO_TEXT_SIZE];
+	size_t n = format_cache_info(text, cache->store_dir);
 	struct fresh_file file;
 	int is_there;
 
-	format_cache_info(&text, cache->store_dir);
 	is_there = fresh_open(&file, top, CACHE_INFO_KEY, err);
 	if (is_there != 0)
 		return is_there;
-	if (fresh_write(&file, buf_text(&text), text.len, err) < 0) {
+	if (fresh_write(&file, text, n, err) < 0) {
 		fresh_discard(&file);
 		return -1;
 	}

@@ -49,7 +49,7 @@ struct http_call {
 
 	const char *text; /* a put: of this text */
 	size_t len;
-	struct buf cache_info;
+	char cache_info[CACHE_INFO_TEXT_SIZE];
 	struct body *body; /* or of this body */
 	struct body_watch watch;
 	struct http_source source;
@@ -100,7 +100,6 @@ static void call_free(struct http_call *call)
 	body_unwatch(&call->watch);
 	body_unref(call->body);
 	buf_fini(&call->req.answer);
-	buf_fini(&call->cache_info);
 	free(call->url);
 	free(call);
 }
@@ -426,10 +425,8 @@ static void prepare_start(struct backend *backend, struct backend_op *op)
 
 	if (call == NULL)
 		return;
-	buf_init(&call->cache_info, CACHE_INFO_MAX_BYTES);
-	format_cache_info(&call->cache_info, call->cache->store_dir);
-	call->text = buf_text(&call->cache_info);
-	call->len = call->cache_info.len;
+	call->len = format_cache_info(call->cache_info, call->cache->store_dir);
+	call->text = call->cache_info;
 	look(call, CALL_ASKING, on_asked);
 }
 

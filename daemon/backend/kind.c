@@ -1,5 +1,6 @@
 #include "daemon/backend/kind.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,9 +82,13 @@ int check_narinfo(const char *where, const char *text, size_t len, const char *p
 	return rc;
 }
 
-void format_cache_info(struct buf *out, const char *store_dir)
+size_t format_cache_info(char text[CACHE_INFO_TEXT_SIZE], const char *store_dir)
 {
-	buf_printf(out, "StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", store_dir, CACHE_PRIORITY);
+	int n = snprintf(text, CACHE_INFO_TEXT_SIZE, "StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n",
+	                 store_dir, CACHE_PRIORITY);
+
+	assert(n > 0 && n < CACHE_INFO_TEXT_SIZE); /* a store directory has at most 512 bytes */
+	return (size_t)n;
 }
 
 /* It is shown to people: control characters would be an attempt to fool them. */

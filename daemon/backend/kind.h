@@ -7,6 +7,7 @@
 
 #define CACHE_INFO_KEY       "nix-cache-info"
 #define CACHE_INFO_MAX_BYTES KIB(64)
+#define CACHE_INFO_TEXT_SIZE 1024 /* of ours */
 #define NARINFO_KEY_SIZE     64
 
 /* What an op's call begins with where a kind has several sorts of them. */
@@ -30,7 +31,8 @@ const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
 int check_narinfo(const char *where, const char *text, size_t len, const char *path, struct error *err)
 	MUST_CHECK;
 
-void format_cache_info(struct buf *out, const char *store_dir);
+/* Needs no memory: a cache would keep for ever what there was room for. Returns the length. */
+size_t format_cache_info(char text[CACHE_INFO_TEXT_SIZE], const char *store_dir);
 /* Is TEXT a nix-cache-info for STORE_DIR? OPERATOR if not. */
 int check_cache_info(const char *where, const char *text, const char *store_dir, struct error *err)
 	MUST_CHECK;
