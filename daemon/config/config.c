@@ -111,7 +111,15 @@ static int set_defaults(struct section *section, bool user_mode, struct error *e
 	return 0;
 }
 
-/* Takes the next of the array's places; a half-made one is freed with the rest. */
+static size_t *count_of(struct config *config, enum option_section kind)
+{
+	assert(kind != SECTION_DAEMON);
+	return kind == SECTION_CACHE      ? &config->n_caches
+	       : kind == SECTION_UPSTREAM ? &config->n_upstreams
+	                                  : &config->n_priorities;
+}
+
+/* Takes the next of the array's places. */
 static int take_slot(struct config *config, struct section *ret, enum option_section kind, struct error *err)
 {
 	size_t n_endpoints = config->n_caches + config->n_upstreams;
@@ -124,13 +132,16 @@ static int take_slot(struct config *config, struct section *ret, enum option_sec
 		                 "is one too many\n  expected at most %d caches and upstreams",
 		                 CONFIG_MAX_ENDPOINTS);
 	*ret = config_section(config, kind, config_n_sections(config, kind));
-	if (kind == SECTION_CACHE)
-		config->n_caches++;
-	else if (kind == SECTION_UPSTREAM)
-		config->n_upstreams++;
-	else
-		config->n_priorities++;
+	++*count_of(config, kind);
 	return 0;
+}
+
+/* The last place, of a section that could not be made. */
+static void give_slot_back(struct config *config, struct section *section)
+{
+	section_fini(section);
+	memset(section->head, 0, array_of(config, section->kind).size);
+	--*count_of(config, section->kind);
 }
 
 static int add_section(struct config *config, struct section *ret, enum option_section kind, const char *name,
@@ -139,7 +150,10 @@ static int add_section(struct config *config, struct section *ret, enum option_s
 	if (take_slot(config, ret, kind, err) < 0)
 		return -1;
 	ret->head->name = strdup(name);
-	return ret->head->name != NULL ? set_defaults(ret, false, err) : out_of_memory(err);
+	if ((ret->head->name != NULL ? set_defaults(ret, false, err) : out_of_memory(err)) == 0)
+		return 0;
+	give_slot_back(config, ret);
+	return -1;
 }
 
 int config_enter(struct config *config, struct section *ret, enum option_section kind, const char *name,
