@@ -532,6 +532,7 @@ int daemon_run(struct config *config, const char *config_error, const struct con
 	work_set_threads(n_workers(config));
 	if (daemon == NULL || loop_init(&daemon->loop, &err) < 0) {
 		log_error("cannot start: out of memory");
+		config_free(config);
 		free(daemon);
 		return EXIT_FAILURE;
 	}
