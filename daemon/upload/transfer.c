@@ -492,16 +492,13 @@ static void begin(struct loop_post *post)
 		cache_prepare(u->cache);
 }
 
-int upload_begin(struct upload_cache *cache, struct queue_job *job)
+void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job)
 {
-	struct upload *u = calloc(1, sizeof(*u));
 	enum compression compression =
 		cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD;
 	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
 
-	if (u == NULL)
-		return -1;
-	u->cache = cache;
+	*u = (struct upload){ .cache = cache };
 	u->job = *job;
 	memset(job, 0, sizeof(*job));
 	u->started_unix_s = clock_unix_s();
@@ -517,7 +514,6 @@ int upload_begin(struct upload_cache *cache, struct queue_job *job)
 	cache->uploads = u;
 	cache->n_uploads++;
 	loop_post(cache->uploader->loop, &u->post, begin);
-	return 0;
 }
 
 void upload_cancel(struct upload *u)

@@ -110,6 +110,7 @@ struct upload_cache {
 	size_t n_uploads;
 
 	struct queue_claim claim;
+	struct upload *spares; /* memory for what the claim brings; NULL without a claim */
 	bool is_claiming, claim_again;
 	struct timer due;
 
@@ -142,8 +143,8 @@ struct uploader {
 	struct loop_post close_post;
 };
 
-/* Takes JOB over (it is zeroed) and begins. Returns -1 when out of memory; the claim is then still held. */
-int upload_begin(struct upload_cache *cache, struct queue_job *job) MUST_CHECK;
+/* Takes JOB over (it is zeroed) and begins, in U, which upload_end frees. */
+void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job);
 /* Cancels what runs; its claim goes back. */
 void upload_cancel(struct upload *u);
 /* Posts the queue operation that could not be written again. */

@@ -154,22 +154,6 @@ static bool is_full(const struct upload_cache *cache)
 	return cache->n_uploads >= cache->config->upload_jobs;
 }
 
-static void give_back(struct queue_op *op)
-{
-	free(CONTAINER_OF(op, struct queue_release, op));
-}
-
-/* There is no memory for an upload: its claim goes back, and the due timer tries again. */
-static void release_claim(struct upload_cache *cache, struct queue_job *job)
-{
-	struct queue_release *release = calloc(1, sizeof(*release));
-
-	if (release == NULL)
-		return; /* the claim ends with the process */
-	*release = (struct queue_release){ .op.verb = QUEUE_RELEASE, .job_id = job->id, .cache = job->cache };
-	queue_start(cache->uploader->queue, &release->op, give_back);
-}
-
 static void set_due(struct upload_cache *cache, int64_t due_unix_s)
 {
 	int64_t now = clock_unix_s();
@@ -180,6 +164,38 @@ static void set_due(struct upload_cache *cache, int64_t due_unix_s)
 	if (due_unix_s > now + 3600)
 		due_unix_s = now + 3600;
 	timer_set(&cache->due, due_unix_s <= now ? 100 : (uint64_t)(due_unix_s - now) * 1000);
+}
+
+/* Memory for what a claim brings is there before it: a claim that nobody could work on, or give back, would
+ * last until the next start. Returns for how many there is. */
+static size_t spares_make(struct upload_cache *cache, size_t n_wanted)
+{
+	size_t n = 0;
+
+	for (; n < n_wanted; n++) {
+		struct upload *u = calloc(1, sizeof(*u));
+
+		if (u == NULL)
+			break;
+		u->next = cache->spares;
+		cache->spares = u;
+	}
+	return n;
+}
+
+static struct upload *spares_take(struct upload_cache *cache)
+{
+	struct upload *u = cache->spares;
+
+	assert(u != NULL);
+	cache->spares = u->next;
+	return u;
+}
+
+static void spares_free(struct upload_cache *cache)
+{
+	while (cache->spares != NULL)
+		free(spares_take(cache));
 }
 
 static void on_claimed(struct queue_op *op)
@@ -196,12 +212,14 @@ static void on_claimed(struct queue_op *op)
 	} else {
 		set_due(cache, claim->next_due_unix_s);
 	}
-	for (size_t i = 0; i < claim->n_jobs; i++)
-		if (cache->uploader->closing || upload_begin(cache, &claim->jobs[i]) < 0) {
-			release_claim(cache, &claim->jobs[i]);
-			again = false;
-			set_due(cache, clock_unix_s() + 1);
-		}
+	for (size_t i = 0; i < claim->n_jobs; i++) {
+		struct upload *u = spares_take(cache);
+
+		upload_begin(u, cache, &claim->jobs[i]);
+		if (cache->uploader->closing)
+			upload_cancel(u);
+	}
+	spares_free(cache);
 	queue_op_fini(op);
 	if (cache->n_uploads > 0 && !timer_is_set(&cache->uploader->sample) && !cache->uploader->closing)
 		timer_set(&cache->uploader->sample, SAMPLE_MS);
@@ -215,7 +233,7 @@ static void cache_claim(struct upload_cache *cache)
 {
 	int64_t paused_until = queue_paused_until_unix_s(cache->uploader->queue, cache->number);
 	int64_t now = clock_unix_s();
-	size_t n_free;
+	size_t n_free, n_spares;
 
 	if (cache->uploader->closing || cache->reads_only || is_full(cache))
 		return;
@@ -228,12 +246,17 @@ static void cache_claim(struct upload_cache *cache)
 		return;
 	}
 	n_free = cache->config->upload_jobs - cache->n_uploads;
+	n_spares = spares_make(cache, n_free < CLAIM_MAX ? n_free : CLAIM_MAX);
+	if (n_spares == 0) {
+		set_due(cache, now + 1);
+		return;
+	}
 	cache->is_claiming = true;
 	cache->claim = (struct queue_claim){
 		.op.verb = QUEUE_CLAIM,
 		.now_unix_s = now,
 		.cache = cache->number,
-		.n_max = n_free < CLAIM_MAX ? n_free : CLAIM_MAX,
+		.n_max = n_spares,
 	};
 	queue_start(cache->uploader->queue, &cache->claim.op, on_claimed);
 }
@@ -383,7 +406,6 @@ static int open_parts(struct uploader *uploader, struct error *err)
 		.packer = uploader->packer,
 		.emptied = on_nars_emptied,
 	};
-	uploader->n_caches = config->n_caches;
 	uploader->caches = calloc(config->n_caches + 1, sizeof(uploader->caches[0]));
 	uploader->upstreams = calloc(config->n_upstreams + 1, sizeof(struct backend *));
 	if (uploader->caches == NULL || uploader->upstreams == NULL)
@@ -411,8 +433,8 @@ int uploader_open(struct uploader **ret, const struct uploader_config *config, s
 	*ret = uploader;
 	if (open_parts(uploader, err) < 0)
 		return -1;
-	for (size_t i = 0; i < uploader->n_caches; i++)
-		cache_init(&uploader->caches[i], uploader, i);
+	for (; uploader->n_caches < config->config->n_caches; uploader->n_caches++)
+		cache_init(&uploader->caches[uploader->n_caches], uploader, uploader->n_caches);
 	return 0;
 }
 
