@@ -34,6 +34,7 @@ struct sweep {
 struct resolve {
 	struct queue_claim_roots claim;
 	bool is_claiming, claim_again;
+	struct walk_batch *spare; /* for what the claim brings; NULL without a claim */
 	struct walk_batch *batch; /* what is being resolved; NULL: nothing */
 	struct timer due;
 	struct info_cache infos;

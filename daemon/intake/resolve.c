@@ -532,7 +532,6 @@ static void begin_batch(struct walk_batch *batch)
 	for (size_t i = 0; i < batch->n_roots; i++) {
 		struct batch_root *r = &batch->roots[i];
 
-		r->batch = batch;
 		if (r->root.is_derivation) {
 			begin_derivation(r);
 			continue;
@@ -566,25 +565,32 @@ static void set_due(struct resolve *resolve, int64_t due_unix_s)
 	timer_set(&resolve->due, due_unix_s <= now ? 100 : (uint64_t)(due_unix_s - now) * 1000);
 }
 
-static struct walk_batch *batch_new(struct intake *intake, struct queue_claim_roots *claim)
+/* Made before the claim: one that nobody could work on, or give back, would last until the next start. */
+static struct walk_batch *batch_new(struct intake *intake)
 {
 	struct walk_batch *batch = calloc(1, sizeof(*batch));
 
-	if (batch != NULL)
-		batch->roots = calloc(claim->n_roots, sizeof(batch->roots[0]));
-	if (batch == NULL || batch->roots == NULL) {
+	if (batch == NULL)
+		return NULL;
+	batch->roots = calloc(BATCH_MAX, sizeof(batch->roots[0]));
+	if (batch->roots == NULL) {
 		free(batch);
 		return NULL;
 	}
 	batch->intake = intake;
-	batch->now_unix_s = clock_unix_s();
 	walk_init(&batch->graph);
+	return batch;
+}
+
+static void batch_fill(struct walk_batch *batch, struct queue_claim_roots *claim)
+{
+	batch->now_unix_s = clock_unix_s();
 	for (size_t i = 0; i < claim->n_roots; i++) {
+		batch->roots[i].batch = batch;
 		batch->roots[i].root = claim->roots[i];
 		claim->roots[i].path = NULL;
 	}
 	batch->n_roots = claim->n_roots;
-	return batch;
 }
 
 static void on_claimed(struct queue_op *op)
@@ -599,8 +605,13 @@ static void on_claimed(struct queue_op *op)
 		set_due(resolve, clock_unix_s() + WRITE_RETRY_MS / 1000);
 	else if (!intake->closing)
 		set_due(resolve, resolve->claim.next_due_unix_s);
-	if (op->err.kind == ERROR_NONE && resolve->claim.n_roots > 0 && !intake->closing)
-		resolve->batch = batch_new(intake, &resolve->claim);
+	if (op->err.kind == ERROR_NONE && resolve->claim.n_roots > 0 && !intake->closing) {
+		resolve->batch = resolve->spare;
+		batch_fill(resolve->batch, &resolve->claim);
+	} else {
+		batch_free(resolve->spare);
+	}
+	resolve->spare = NULL;
 	queue_op_fini(op);
 	if (resolve->batch != NULL) {
 		crash_point(RESOLVE_CLAIMED);
@@ -619,6 +630,11 @@ void resolve_poke(struct intake *intake)
 		return;
 	if (resolve->is_claiming) {
 		resolve->claim_again = true;
+		return;
+	}
+	resolve->spare = batch_new(intake);
+	if (resolve->spare == NULL) {
+		set_due(resolve, clock_unix_s() + WRITE_RETRY_MS / 1000);
 		return;
 	}
 	resolve->is_claiming = true;
