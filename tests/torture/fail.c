@@ -210,6 +210,11 @@ int __wrap_openat64(int dir, const char *path, int flags, ...)
 	return __real_openat64(dir, path, flags, mode);
 }
 
+int __wrap_mkostemp64(char *path, int flags)
+{
+	return fail_now(FAIL_OPEN) ? open_fault(O_CREAT) : __real_mkostemp64(path, flags);
+}
+
 DIR *__wrap_opendir(const char *path)
 {
 	if (!fail_now(FAIL_OPEN))
@@ -264,6 +269,16 @@ int __wrap_scandir64(const char *dir, struct dirent ***ret, int (*wanted)(const 
 int __wrap_fstat64(int fd, struct stat *ret)
 {
 	return fail_now(FAIL_READ) ? fault(EIO, 0, 0) : __real_fstat64(fd, ret);
+}
+
+int __wrap_stat64(const char *path, struct stat *ret)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_stat64(path, ret);
+}
+
+int __wrap_access(const char *path, int mode)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_access(path, mode);
 }
 
 int __wrap_lstat64(const char *path, struct stat *ret)

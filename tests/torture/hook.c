@@ -179,21 +179,17 @@ static void judge(const char *dir, struct torture_ledger *ledger)
 int main(int argc, char **argv)
 {
 	static const struct torture_scenario scenarios[] = {
-		{ .name = "hook-alone",
-		  .prepare = prepare,
-		  .run = run_alone,
-		  .judge = judge,
-		  .n_sample = 30 },
+		{ .name = "hook-alone", .prepare = prepare, .run = run_alone, .judge = judge, .n_sample = 8 },
 		{ .name = "hook-taken-in",
 		  .prepare = prepare,
 		  .run = run_taken_in,
 		  .judge = judge,
-		  .n_sample = 30 },
+		  .n_sample = 8 },
 		{ .name = "hook-not-now",
 		  .prepare = prepare,
 		  .run = run_not_now,
 		  .judge = judge,
-		  .n_sample = 30 },
+		  .n_sample = 8 },
 	};
 
 	return torture_main(argc, argv, scenarios, N_ELEMENTS(scenarios));

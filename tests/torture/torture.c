@@ -22,6 +22,8 @@
 #define SANITIZER_STATUS 99
 #define RUN_MAX_MS       60000
 #define STDERR_MAX       1048576
+#define N_WORKERS        4
+#define SQL_MEMORY_MAX   2000
 
 const char *__asan_default_options(void);
 const char *__lsan_default_options(void);
@@ -209,21 +211,10 @@ static bool try(const struct torture_scenario *scenario, const struct fail_plan 
 
 /* ---- all or some of them ----------------------------------------------------------------------------- */
 
-/* Number NUMBER of all failures: every call of every kind once, then every one for good. */
-static struct fail_plan plan_number(const uint64_t counts[FAIL_N_KINDS], uint64_t number)
-{
-	struct fail_plan plan = { 0 };
-	uint64_t n_calls = 0;
-
-	for (int i = 0; i < FAIL_N_KINDS; i++)
-		n_calls += counts[i];
-	plan.for_good = number >= n_calls;
-	number -= plan.for_good ? n_calls : 0;
-	while (number >= counts[plan.kind])
-		number -= counts[plan.kind++];
-	plan.nth = number + 1;
-	return plan;
-}
+struct plans {
+	struct fail_plan *items;
+	size_t n;
+};
 
 static uint64_t seed(void)
 {
@@ -232,45 +223,143 @@ static uint64_t seed(void)
 	return text != NULL ? strtoull(text, NULL, 10) : (uint64_t)time(NULL) / 86400;
 }
 
-static bool wants_all(void)
+/* How many failures of KIND to try, of TOTAL there are. */
+static uint64_t n_wanted(enum fail_kind kind, uint64_t total, unsigned n_sample)
 {
-	const char *text = getenv("TORTURE");
+	const char *what = getenv("TORTURE");
+	uint64_t n = n_sample;
 
-	return text != NULL && strcmp(text, "all") == 0;
+	if (what != NULL && strcmp(what, fail_kind_name(kind)) == 0)
+		return total;
+	if (what != NULL)
+		n = strcmp(what, "all") == 0 ? total : 0;
+	/* Tens of thousands, and SQLite's own tests have failed each of its allocations. */
+	if (kind == FAIL_SQL_MEMORY && n > SQL_MEMORY_MAX)
+		n = SQL_MEMORY_MAX;
+	return n < total ? n : total;
+}
+
+/* Adds failures of KIND, which was called N_CALLS times: each once, then each for good; or some, evenly
+ * spread. */
+static void add_plans(struct plans *plans, enum fail_kind kind, uint64_t n_calls, unsigned n_sample)
+{
+	uint64_t total = n_calls * 2, n = n_wanted(kind, total, n_sample);
+	double step = n > 0 ? (double)total / (double)n : 0;
+	/* Multiples of the golden ratio: the places of neighbouring days lie far apart. */
+	double offset = n < total ? (double)(seed() * 0x9E3779B97F4A7C15u >> 32) / 4294967296.0 * step : 0;
+
+	plans->items = realloc(plans->items, (plans->n + n + 1) * sizeof(plans->items[0]));
+	if (plans->items == NULL)
+		torture_fail("out of memory");
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t number = (uint64_t)((double)i * step + offset);
+
+		plans->items[plans->n++] = (struct fail_plan){ .kind = kind,
+			                                       .nth = number % n_calls + 1,
+			                                       .for_good = number >= n_calls };
+	}
+}
+
+static struct plans plan_scenario(const struct torture_scenario *scenario)
+{
+	struct plans plans = { 0 };
+
+	for (int i = 0; i < FAIL_N_KINDS; i++)
+		add_plans(&plans, (enum fail_kind)i, fail_count((enum fail_kind)i), scenario->n_sample);
+	return plans;
+}
+
+static void *map_shared(size_t n_bytes)
+{
+	void *memory = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		torture_fail("mmap: %s", strerror(errno));
+	return memory;
+}
+
+/* A directory, a ledger and failures of this process's own. */
+static void make_top(void)
+{
+	snprintf(top, sizeof(top), "/tmp/nncache-torture-XXXXXX");
+	if (mkdtemp(top) == NULL)
+		torture_fail("%s: %s", top, strerror(errno));
+	chmod(top, 0755);
+	ledger = map_shared(sizeof(*ledger));
+	fail_open();
+}
+
+static void remove_top(void)
+{
+	run_shell("rm -rf %s", top);
+}
+
+struct tally {
+	atomic_size_t next;
+	atomic_uint n_bad, n_hit;
+};
+
+static void work(const struct torture_scenario *scenario, const struct plans *plans, struct tally *tally)
+{
+	size_t i;
+
+	make_top();
+	while ((i = tally->next++) < plans->n) {
+		tally->n_bad += !try(scenario, &plans->items[i]);
+		tally->n_hit += ledger->was_hit;
+	}
+	remove_top();
+}
+
+/* A run mostly waits: several go on at a time. */
+static void try_all(const struct torture_scenario *scenario, const struct plans *plans, struct tally *tally)
+{
+	pid_t pids[N_WORKERS];
+
+	fflush(NULL);
+	for (size_t i = 0; i < N_WORKERS; i++) {
+		pids[i] = fork();
+		if (pids[i] < 0)
+			torture_fail("fork: %s", strerror(errno));
+		if (pids[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			work(scenario, plans, tally);
+			fflush(stdout);
+			_exit(EXIT_SUCCESS);
+		}
+	}
+	for (size_t i = 0; i < N_WORKERS; i++) {
+		int status;
+
+		if (waitpid(pids[i], &status, 0) < 0 || status != 0)
+			tally->n_bad++;
+	}
 }
 
 static bool run_scenario(const struct torture_scenario *scenario)
 {
 	const struct fail_plan none = { 0 };
-	uint64_t counts[FAIL_N_KINDS], total = 0, n_tried = 0, n_bad = 0, n_hit = 0;
-	double step = 1, at;
+	struct tally *tally = map_shared(sizeof(*tally));
+	struct plans plans;
+	uint64_t total = 0;
+	bool is_fine;
 
 	if (!try(scenario, &none))
 		return false;
+	plans = plan_scenario(scenario);
 	for (int i = 0; i < FAIL_N_KINDS; i++) {
-		counts[i] = fail_count((enum fail_kind)i);
-		total += counts[i] * 2;
+		total += 2 * fail_count((enum fail_kind)i);
+		if (fail_count((enum fail_kind)i) > 0)
+			printf("# %s %s: %" PRIu64 " calls\n", scenario->name,
+			       fail_kind_name((enum fail_kind)i), fail_count((enum fail_kind)i));
 	}
-	if (total > scenario->n_sample && !wants_all())
-		step = (double)total / scenario->n_sample;
-	/* Golden-ratio steps: places of neighbouring days lie far apart. */
-	at = (double)(seed() * 0x9E3779B97F4A7C15u >> 32) / 4294967296.0 * step;
-	if (step <= 1)
-		at = 0;
-	for (; at < (double)total; at += step, n_tried++) {
-		struct fail_plan plan = plan_number(counts, (uint64_t)at);
-
-		n_bad += !try(scenario, &plan);
-		n_hit += ledger->was_hit;
-	}
-	printf("%s %s: %" PRIu64 " of %" PRIu64 " failures tried, %" PRIu64 " struck, %" PRIu64
-	       " not survived, seed %" PRIu64 " (",
-	       n_bad == 0 ? "ok" : "not ok", scenario->name, n_tried, total, n_hit, n_bad, seed());
-	for (int i = 0; i < FAIL_N_KINDS; i++)
-		if (counts[i] > 0)
-			printf(" %s %" PRIu64, fail_kind_name((enum fail_kind)i), counts[i]);
-	puts(" )");
-	return n_bad == 0 && n_hit > 0;
+	try_all(scenario, &plans, tally);
+	is_fine = tally->n_bad == 0 && tally->n_hit > 0;
+	printf("%s %s: %zu of %" PRIu64 " failures tried (seed %" PRIu64 "), %u struck, %u not survived\n",
+	       is_fine ? "ok" : "not ok", scenario->name, plans.n, total, seed(), tally->n_hit, tally->n_bad);
+	munmap(tally, sizeof(*tally));
+	free(plans.items);
+	return is_fine;
 }
 
 /* "KIND:NTH" or "KIND:NTH+" */
@@ -304,20 +393,13 @@ int torture_main(int argc, char **argv, const struct torture_scenario *scenarios
 {
 	bool is_fine = true;
 
-	snprintf(top, sizeof(top), "/tmp/nncache-torture-XXXXXX");
-	if (mkdtemp(top) == NULL)
-		torture_fail("%s: %s", top, strerror(errno));
-	chmod(top, 0755);
-	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (ledger == MAP_FAILED)
-		torture_fail("mmap: %s", strerror(errno));
-	fail_open();
+	make_top();
 	for (size_t i = 0; i < n; i++) {
 		if (argc > 1 && strcmp(argv[1], scenarios[i].name) != 0)
 			continue;
 		is_fine =
 			(argc > 2 ? run_one(&scenarios[i], argv[2]) : run_scenario(&scenarios[i])) && is_fine;
 	}
-	run_shell("rm -rf %s", top);
+	remove_top();
 	return is_fine ? EXIT_SUCCESS : EXIT_FAILURE;
 }

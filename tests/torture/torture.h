@@ -5,9 +5,10 @@
  * A run has failed the test if it ends by a signal, with a sanitizer's report (a leak is one), with another
  * status than the scenario allows, or not at all in a minute; or if the judgement is not an exit with 0.
  *
- * How many of all possible failures are tried: n_sample of the scenario, spread evenly over them, at another
- * place each day ($TORTURE_SEED says where); all of them if $TORTURE is "all". A failed one is named, and is
- * run alone by `PROGRAM SCENARIO KIND:NTH[+]`; $TORTURE_TRACE then shows where it struck. */
+ * How many of all possible failures are tried: n_sample of each kind, spread evenly, at other places
+ * each day ($TORTURE_SEED says where); all of them if $TORTURE is "all", all of a kind if it names one. A
+ * failed one is named, and is run alone by `PROGRAM SCENARIO KIND:NTH[+]`; $TORTURE_TRACE then shows where it
+ * struck. */
 #ifndef TESTS_TORTURE_TORTURE_H
 #define TESTS_TORTURE_TORTURE_H
 
@@ -34,8 +35,8 @@ struct torture_scenario {
 	int (*run)(const char *dir, struct torture_ledger *ledger);
 	/* Ends the process by torture_fail if something is amiss. */
 	void (*judge)(const char *dir, struct torture_ledger *ledger);
-	bool may_fail; /* to end with status 1 is fine */
-	unsigned n_sample;
+	bool may_fail;     /* to end with status 1 is fine */
+	unsigned n_sample; /* of each kind */
 };
 
 void torture_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -1,0 +1,235 @@
+/* The whole daemon, its own main(), with a store, a cache of files, a file in the spool and a root that a
+ * hook left. While it runs, another thread, in which nothing fails, hands paths over, asks for the status,
+ * and in the end stops it. Then a daemon in which nothing fails, two days later, must bring everything that
+ * was acknowledged to the cache, and leave no root behind. */
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/client.h"
+#include "common/clock.h"
+#include "common/protocol.h"
+#include "common/spool.h"
+#include "common/store_path.h"
+#include "tests/torture/nix.h"
+#include "tests/torture/torture.h"
+#include "tests/torture/world.h"
+#include "tests/torture/wraps.h"
+
+#define LATER_S   (2 * 86400)
+#define PATIENT_S 40
+
+int nncached_main(int argc, char **argv);
+
+/* What is acknowledged: by the daemon; or before it ran, by a file in the spool and by a root. */
+static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_B };
+enum { MARK_FIRST = 0, MARK_SECOND = 1, MARK_IN_SPOOL = 2, MARK_ROOT = 3 };
+
+/* ---- a client ---------------------------------------------------------------------------------------- */
+
+struct driver {
+	const char *dir;
+	struct torture_ledger *ledger;
+	bool is_patient; /* the daemon is whole: it must do everything */
+	atomic_bool is_over;
+	pthread_t thread;
+};
+
+/* How the daemon answers TEXT: its lines up to the last one in LINES. False: not at all. */
+static bool ask(const struct driver *driver, const char *text, struct buf *lines, struct answer *answer)
+{
+	uint64_t deadline = clock_mono_ms() + (driver->is_patient ? 20000 : 2000);
+	char path[CLIENT_PATH_SIZE], *line;
+	struct client client;
+	struct error err;
+	bool is_fine = false;
+
+	snprintf(path, sizeof(path), "%s/socket", driver->dir);
+	buf_clear(lines);
+	if (client_open(&client, path, deadline, &err) == 0 &&
+	    client_send(&client, text, strlen(text), &err) == 0)
+		while (!is_fine && client_read_line(&client, &line, &err) == 1) {
+			is_fine = answer_is_last(line);
+			buf_printf(lines, "%s\n", line);
+		}
+	is_fine = is_fine && answer_parse(answer, line, &err) == 0;
+	client_close(&client);
+	return is_fine;
+}
+
+static bool is_acknowledged(const struct driver *driver, const char *verb, const char *path)
+{
+	struct answer answer;
+	struct buf lines;
+	char text[1024];
+	bool is_fine;
+
+	snprintf(text, sizeof(text), "nncache 1 %s\npath %s\nend\n", verb, path);
+	buf_init(&lines, CLIENT_MAX_LINE * 4);
+	is_fine = ask(driver, text, &lines, &answer) && answer.kind == ANSWER_OK;
+	buf_fini(&lines);
+	return is_fine;
+}
+
+/* Has the daemon nothing left to do? */
+static bool is_drained(const struct driver *driver)
+{
+	struct answer answer;
+	struct buf lines;
+	bool is_fine;
+
+	buf_init(&lines, CLIENT_MAX_LINE * 4);
+	is_fine = ask(driver, "nncache 1 status\nend\n", &lines, &answer) && answer.kind == ANSWER_OK &&
+	          strstr(buf_text(&lines), " unfinished=0 oldest=") != NULL &&
+	          strstr(buf_text(&lines), "queue resolving=0 ") != NULL;
+	buf_fini(&lines);
+	return is_fine;
+}
+
+static bool is_done(const struct driver *driver)
+{
+	char cache[PATH_MAX], roots[PATH_MAX], name[256];
+
+	snprintf(cache, sizeof(cache), "%s/cache", driver->dir);
+	snprintf(roots, sizeof(roots), "%s/nix/var/nix/gcroots/nncache", driver->dir);
+	for (size_t i = 0; i < N_ELEMENTS(paths); i++)
+		if (driver->ledger->marks[i] && !nix_cache_has(cache, paths[i]))
+			return false;
+	return is_drained(driver) && !world_first_file(roots, "", name);
+}
+
+static bool socket_is_there(const struct driver *driver)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/socket", driver->dir);
+	return access(path, F_OK) == 0;
+}
+
+/* Waits at most MAX_MS for what IS_SO; sooner if the daemon ended. */
+static bool wait_until(struct driver *driver, bool (*is_so)(const struct driver *), uint64_t max_ms)
+{
+	uint64_t end = clock_mono_ms() + max_ms;
+
+	while (!driver->is_over && clock_mono_ms() < end) {
+		if (is_so(driver))
+			return true;
+		poll(NULL, 0, 5);
+	}
+	return false;
+}
+
+static void *drive(void *arg)
+{
+	struct driver *driver = arg;
+	struct torture_ledger *ledger = driver->ledger;
+
+	fail_spare(true);
+	/* Whatever fails, it serves or ends. */
+	if (!wait_until(driver, socket_is_there, PATIENT_S * 1000)) {
+		if (!driver->is_over)
+			torture_fail("the daemon neither serves nor ends");
+		return NULL;
+	}
+	if (driver->is_patient) {
+		if (!wait_until(driver, is_done, PATIENT_S * 1000))
+			torture_fail("what was acknowledged is not on the cache, or a root was left");
+	} else {
+		if (is_acknowledged(driver, "enqueue", NIX_A))
+			ledger->marks[MARK_FIRST] = 1;
+		if (is_acknowledged(driver, "push", NIX_LATE))
+			ledger->marks[MARK_SECOND] = 1;
+		/* What was put off for longer is the next daemon's. */
+		wait_until(driver, is_drained, 300);
+	}
+	kill(getpid(), SIGTERM);
+	return NULL;
+}
+
+/* ---- the runs ---------------------------------------------------------------------------------------- */
+
+static void prepare(const char *dir)
+{
+	static const char request[] = "nncache 1 enqueue\npath " NIX_SPARE "\nend\n";
+	char text[PATH_MAX], path[PATH_MAX];
+	struct error err;
+
+	nix_make(dir);
+	world_make_dir(dir, "state/spool");
+	world_make_dir(dir, "cache");
+	snprintf(path, sizeof(path), "%s/state/spool", dir);
+	if (spool_write(path, request, strlen(request), &err) < 0)
+		torture_fail("%s", err.text);
+	snprintf(path, sizeof(path), "%s/nix/var/nix/gcroots/nncache/%s.1.1", dir, store_path_base(NIX_B));
+	if (symlink(NIX_B, path) < 0)
+		torture_fail("%s: %s", path, strerror(errno));
+	snprintf(text, sizeof(text),
+	         "[daemon]\nstore = local?root=%s\nsocket = %s/socket\nstate-dir = %s/state\n"
+	         "spool-dir = %s/state/spool\ngcroots-dir = %s/nix/var/nix/gcroots/nncache\npack-jobs = 1\n"
+	         "[cache \"main\"]\nurl = file://%s/cache\nsigning-key-file = %s/key.secret\n",
+	         dir, dir, dir, dir, dir, dir, dir);
+	snprintf(path, sizeof(path), "%s/nncache.conf", dir);
+	world_write(path, text, strlen(text));
+}
+
+static int run_daemon(struct driver *driver)
+{
+	char config[PATH_MAX], name[] = "nncached", option[] = "--config",
+			       *argv[] = { name, option, config, NULL };
+	int status;
+
+	snprintf(config, sizeof(config), "%s/nncache.conf", driver->dir);
+	fail_spare(true);
+	if (__real_pthread_create(&driver->thread, NULL, drive, driver) != 0)
+		torture_fail("no thread");
+	fail_spare(false);
+	status = nncached_main(3, argv);
+	fail_spare(true);
+	driver->is_over = true;
+	pthread_join(driver->thread, NULL);
+	return status;
+}
+
+static int run(const char *dir, struct torture_ledger *ledger)
+{
+	struct driver driver = { .dir = dir, .ledger = ledger };
+
+	fail_take_sqlite();
+	ledger->marks[MARK_IN_SPOOL] = ledger->marks[MARK_ROOT] = 1;
+	return run_daemon(&driver);
+}
+
+static void judge(const char *dir, struct torture_ledger *ledger)
+{
+	struct driver driver = { .dir = dir, .ledger = ledger, .is_patient = true };
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/cache", dir);
+	nix_check_cache(path);
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	unlink(path); /* is there anew when the next one serves */
+	fail_set_clock(LATER_S);
+	if (run_daemon(&driver) != 0)
+		torture_fail("a daemon in which nothing fails has failed");
+	snprintf(path, sizeof(path), "%s/cache", dir);
+	nix_check_cache(path);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct torture_scenario scenarios[] = {
+		{ .name = "daemon",
+		  .prepare = prepare,
+		  .run = run,
+		  .judge = judge,
+		  .may_fail = true,
+		  .n_sample = 5 },
+	};
+
+	return torture_main(argc, argv, scenarios, N_ELEMENTS(scenarios));
+}

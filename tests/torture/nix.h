@@ -1,0 +1,24 @@
+/* A store as Nix leaves one, below DIR: files, a database, directories for roots, and key.secret.
+ * No Nix is needed.
+ * A and B refer to BASE, LATE to A and itself; the output of DRV is SPARE. */
+#ifndef TESTS_TORTURE_NIX_H
+#define TESTS_TORTURE_NIX_H
+
+#include <stdbool.h>
+
+#define NIX_STORE "/nix/store"
+#define NIX_BASE  NIX_STORE "/00000000000000000000000000000000-base"
+#define NIX_A     NIX_STORE "/a0000000000000000000000000000000-a"
+#define NIX_B     NIX_STORE "/b0000000000000000000000000000000-b"
+#define NIX_LATE  NIX_STORE "/c0000000000000000000000000000000-late"
+#define NIX_SPARE NIX_STORE "/f0000000000000000000000000000000-spare"
+#define NIX_DRV   NIX_STORE "/d0000000000000000000000000000000-a.drv"
+
+void nix_make(const char *dir);
+/* What is wrong with the cache of files in DIR ends the process by torture_fail: a narinfo whose NAR, or a
+ * narinfo that it refers to, is not there. */
+void nix_check_cache(const char *dir);
+/* Is the narinfo of PATH in the cache DIR? */
+bool nix_cache_has(const char *dir, const char *path);
+
+#endif
