@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -58,8 +59,8 @@ struct http_client {
 	struct http *http;
 	char *proxy, *ca_file, *client_cert_file, *client_key_file, *netrc_file, *token;
 	unsigned max_requests;
-	long stall_timeout_s, connect_timeout_ms;
-	bool answers_head_with_body;
+	long stall_timeout_s, connect_timeout_ms, whole_timeout_ms;
+	bool answers_head_with_body, no_redirects;
 	size_t n_requests; /* not done */
 	size_t n_running;
 	struct line waiting;
@@ -252,6 +253,31 @@ struct setter {
 #define SET(s, option, value) \
 	((s)->rc = (s)->rc == CURLE_OK ? curl_easy_setopt((s)->easy, (option), (value)) : (s)->rc)
 
+/* As curl 7.88 does it: without a header of its own for the body's hash there would be none, and S3
+ * refuses what has none. */
+static void set_signing(struct setter *s, const struct http_signing *signing)
+{
+	char scope[96];
+
+	snprintf(scope, sizeof(scope), "aws:amz:%s:s3", signing->region);
+	SET(s, CURLOPT_AWS_SIGV4, scope);
+	SET(s, CURLOPT_USERNAME, signing->key_id);
+	SET(s, CURLOPT_PASSWORD, signing->secret);
+}
+
+static void set_login(struct setter *s, const struct http_client *client, const struct http_request *req)
+{
+	if (req->signing != NULL) {
+		set_signing(s, req->signing);
+	} else if (client->token != NULL) {
+		SET(s, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
+		SET(s, CURLOPT_XOAUTH2_BEARER, client->token);
+	} else if (client->netrc_file != NULL) {
+		SET(s, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
+		SET(s, CURLOPT_NETRC_FILE, client->netrc_file);
+	}
+}
+
 static void set_reach(struct setter *s, const struct http_client *client, const char *url)
 {
 	bool is_tls = strncasecmp(url, "https:", 6) == 0;
@@ -264,6 +290,7 @@ static void set_reach(struct setter *s, const struct http_client *client, const 
 	SET(s, CURLOPT_NOSIGNAL, 1L);
 	SET(s, CURLOPT_USERAGENT, "nncache/" NNCACHE_VERSION);
 	SET(s, CURLOPT_CONNECTTIMEOUT_MS, client->connect_timeout_ms);
+	SET(s, CURLOPT_TIMEOUT_MS, client->whole_timeout_ms);
 	SET(s, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_S);
 	SET(s, CURLOPT_LOW_SPEED_TIME, client->stall_timeout_s);
 	SET(s, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_TIMEOUT_MS);
@@ -275,13 +302,6 @@ static void set_reach(struct setter *s, const struct http_client *client, const 
 		SET(s, CURLOPT_SSLCERT, client->client_cert_file);
 	if (client->client_key_file != NULL)
 		SET(s, CURLOPT_SSLKEY, client->client_key_file);
-	if (client->token != NULL) {
-		SET(s, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
-		SET(s, CURLOPT_XOAUTH2_BEARER, client->token);
-	} else if (client->netrc_file != NULL) {
-		SET(s, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
-		SET(s, CURLOPT_NETRC_FILE, client->netrc_file);
-	}
 }
 
 static void set_body(struct setter *s, struct http_request *req)
@@ -307,9 +327,9 @@ static void set_method(struct setter *s, struct http_request *req)
 
 	/* An answer is small, and one that trickles must end, too; what is sent may take as long as it moves.
 	 */
-	if (is_read)
+	if (is_read && req->client->whole_timeout_ms == 0)
 		SET(s, CURLOPT_TIMEOUT, READ_TIMEOUTS * req->client->stall_timeout_s);
-	SET(s, CURLOPT_FOLLOWLOCATION, is_read ? 1L : 0L);
+	SET(s, CURLOPT_FOLLOWLOCATION, is_read && !req->client->no_redirects ? 1L : 0L);
 	SET(s, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
 	if (req->method == HTTP_HEAD) {
 		SET(s, CURLOPT_NOBODY, 1L);
@@ -321,16 +341,45 @@ static void set_method(struct setter *s, struct http_request *req)
 		SET(s, CURLOPT_CUSTOMREQUEST, http_method_name(req->method));
 }
 
+static int add_header(struct http_request *req, const char *line)
+{
+	struct curl_slist *list = curl_slist_append(req->header_list, line);
+
+	if (list == NULL)
+		return -1;
+	req->header_list = list;
+	return 0;
+}
+
+static int add_signing_headers(struct http_request *req)
+{
+	static const char hash_of_body[] = "x-amz-content-sha256: UNSIGNED-PAYLOAD";
+	static const char hash_of_nothing[] =
+		"x-amz-content-sha256: "
+		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+	bool has_body = req->data_len > 0 || req->source != NULL;
+	struct buf line;
+	int rc;
+
+	if (add_header(req, has_body ? hash_of_body : hash_of_nothing) < 0)
+		return -1;
+	if (req->signing->session_token == NULL)
+		return 0;
+	buf_init(&line, KIB(16));
+	buf_printf(&line, "x-amz-security-token: %s", req->signing->session_token);
+	rc = buf_ok(&line) ? add_header(req, line.data) : -1;
+	if (line.data != NULL)
+		explicit_bzero(line.data, line.cap);
+	buf_fini(&line);
+	return rc;
+}
+
 static int make_header_list(struct http_request *req)
 {
-	for (size_t i = 0; i < req->n_headers; i++) {
-		struct curl_slist *list = curl_slist_append(req->header_list, req->headers[i]);
-
-		if (list == NULL)
+	for (size_t i = 0; i < req->n_headers; i++)
+		if (add_header(req, req->headers[i]) < 0)
 			return -1;
-		req->header_list = list;
-	}
-	return 0;
+	return req->signing != NULL ? add_signing_headers(req) : 0;
 }
 
 static void free_easy(CURL *easy, struct curl_slist *header_list)
@@ -349,6 +398,7 @@ static int request_run(struct http_request *req)
 	if (s.easy == NULL || req->detail == NULL || make_header_list(req) < 0)
 		goto fail;
 	set_reach(&s, client, req->url);
+	set_login(&s, client, req);
 	set_method(&s, req);
 	SET(&s, CURLOPT_URL, req->url);
 	SET(&s, CURLOPT_HTTPHEADER, req->header_list);
@@ -637,6 +687,8 @@ static int client_copy_options(struct http_client *client, const struct http_opt
 	client->max_requests = options->max_requests > 0 ? options->max_requests : MAX_REQUESTS;
 	client->stall_timeout_s = (long)((stall_ms + 999) / 1000);
 	client->connect_timeout_ms = stall_ms < CONNECT_TIMEOUT_MS ? (long)stall_ms : CONNECT_TIMEOUT_MS;
+	client->whole_timeout_ms = (long)options->whole_timeout_ms;
+	client->no_redirects = options->no_redirects;
 	client->rate_bytes = options->rate_bytes;
 	if (copy_text(&client->proxy, options->proxy, err) < 0 ||
 	    copy_text(&client->token, options->token, err) < 0 ||

@@ -7,7 +7,7 @@
  * stall_timeout_ms (while it has something to send) ends. A GET or HEAD has ten times as long in all, a
  * connection as long, and 15 s at most. Answers are cut off at answer_max_bytes, their heads at 256 KiB.
  * Redirects are followed for GET and HEAD only, never from https to http; credentials stay with the
- * host they are for.
+ * host they are for. A client with no_redirects follows none.
  * Errors: see http_classify in fault.h. Texts show URLs without credentials and query.
  * Thread: loop. http_open makes the process ignore SIGPIPE (OpenSSL would raise it). */
 #ifndef DAEMON_HTTP_HTTP_H
@@ -39,6 +39,8 @@ struct http_options {        /* copied; NULL and 0 mean the default */
 	unsigned max_requests;     /* at a time, and so connections; default 32 */
 	uint64_t rate_bytes;       /* of bodies sent, a second; default unlimited */
 	uint64_t stall_timeout_ms; /* default 60 s */
+	uint64_t whole_timeout_ms; /* of a request, from its launch; default none */
+	bool no_redirects;
 };
 
 struct http_client;
@@ -62,6 +64,16 @@ struct http_source {
 	                struct error *err);
 };
 
+/* AWS's signature, version 4, for the service s3. The body is not part of it (UNSIGNED-PAYLOAD). Such a
+ * request goes through a client without redirects, since a signature is for one host; its query must be
+ * sorted, each name with "=", and escaped in upper case: it is signed as it stands. A header line without
+ * a value would be signed and not be sent: do not give one. */
+struct http_signing {
+	const char *key_id, *secret;
+	const char *session_token; /* or NULL */
+	const char *region;
+};
+
 struct http_request;
 typedef void (*http_done_fn)(struct http_request *req);
 
@@ -77,6 +89,7 @@ struct http_request { /* the caller's until done; zero it before each start */
 	size_t data_len;
 	struct http_source *source; /* or a body that is pulled */
 	uint64_t source_len;
+	const struct http_signing *signing; /* or NULL; instead of token and netrc */
 	size_t answer_max_bytes; /* kept of the answer's body; a good answer that is longer is OPERATOR */
 
 	/* What came of it. */
