@@ -10,13 +10,6 @@
 
 #define TOKEN_MAX_BYTES KIB(16)
 
-static void wipe_text(char **text)
-{
-	if (*text != NULL)
-		explicit_bzero(*text, strlen(*text));
-	free(*text);
-}
-
 /* The token alone: blanks around it go, and what could end a header line is refused. */
 static int read_token(const struct cache_config *cache, char **ret, struct error *err)
 {
@@ -52,6 +45,16 @@ static struct http_options options_of(const struct net_config *net)
 	};
 }
 
+static struct http_options options_of_cache(const struct cache_config *cache)
+{
+	struct http_options options = options_of(&cache->net);
+
+	options.max_requests = cache->upload_jobs;
+	options.rate_bytes = cache->upload_rate_bytes;
+	options.stall_timeout_ms = cache->stall_timeout_ms;
+	return options;
+}
+
 typedef int (*open_fn)(struct backend **ret, struct loop *loop, struct http *http,
                        const struct http_options *options, const struct cache_config *cache,
                        const char *store_dir, struct error *err);
@@ -66,15 +69,12 @@ static int open_plain(struct backend **ret, struct loop *loop, struct http *http
 static int open_http(open_fn open_kind, struct backend **ret, struct loop *loop, struct http *http,
                      const struct cache_config *cache, const char *store_dir, struct error *err)
 {
-	struct http_options options = options_of(&cache->net);
+	struct http_options options = options_of_cache(cache);
 	CLEANUP(wipe_text) char *token = NULL;
 
 	if (cache->token_file != NULL && read_token(cache, &token, err) < 0)
 		return -1;
 	options.token = token;
-	options.max_requests = cache->upload_jobs;
-	options.rate_bytes = cache->upload_rate_bytes;
-	options.stall_timeout_ms = cache->stall_timeout_ms;
 	if (open_kind(ret, loop, http, &options, cache, store_dir, err) < 0)
 		return error_prefix(err, "[cache \"%s\"]", cache->name);
 	return 0;
@@ -83,6 +83,8 @@ static int open_http(open_fn open_kind, struct backend **ret, struct loop *loop,
 int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
                  const char *store_dir, struct error *err)
 {
+	struct http_options options = options_of_cache(cache);
+
 	switch (cache->kind) {
 	case CACHE_FILE:
 		return file_backend_open(ret, loop, cache->url, store_dir, err);
@@ -91,6 +93,7 @@ int backend_open(struct backend **ret, struct loop *loop, struct http *http, con
 	case CACHE_ATTIC:
 		return open_http(attic_backend_open, ret, loop, http, cache, store_dir, err);
 	case CACHE_S3:
+		return s3_backend_open(ret, loop, http, &options, cache, store_dir, err);
 	case CACHE_CACHIX:
 		break;
 	}

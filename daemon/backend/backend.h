@@ -31,6 +31,10 @@ struct backend_op {           /* the caller's until done; zero it before the fir
 	bool found;          /* it was there: what was asked for, or before a put, which then left it alone */
 	uint64_t file_size;  /* of a NAR found: its bytes; 0 unknown */
 	uint64_t sent_bytes; /* progress of a put, counted from its start */
+	/* For a put_nar; set by the caller, or NULL. Something now lies on the server that somebody must take
+	 * away should this process end before the put does: NOTE (borrowed for the call) says what, to
+	 * abandon_start. The put waits until ops->put_noted. At most once a put. */
+	void (*note)(struct backend_op *op, const char *note);
 	struct backend *backend;
 	void *call; /* the kind's own; NULL while none runs */
 	struct loop_post post;
@@ -55,6 +59,11 @@ struct backend_ops {
 	 * already (412, or 403/409 when a HEAD then finds it) is success, and `found`. */
 	void (*put_nar_start)(struct backend *backend, struct backend_op *op,
 	                      const struct backend_object *object, struct body *body);
+	/* The note is written down, or ERR says why it could not be; then the put ends with that. */
+	void (*put_noted)(struct backend_op *op, const struct error *err);
+	/* Takes away what an earlier put left unfinished. Nothing left of it is success. NULL for a kind
+	 * whose puts leave nothing. */
+	void (*abandon_start)(struct backend *backend, struct backend_op *op, const char *note);
 	/* TEXT is borrowed until done. */
 	void (*put_info_start)(struct backend *backend, struct backend_op *op,
 	                       const struct backend_object *object, const char *text, size_t len);

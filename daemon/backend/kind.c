@@ -57,6 +57,14 @@ ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, 
 	return HTTP_SOURCE_FAILED;
 }
 
+void wipe_text(char **text)
+{
+	if (*text != NULL)
+		explicit_bzero(*text, strlen(*text));
+	free(*text);
+	*text = NULL;
+}
+
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path)
 {
 	snprintf(key, NARINFO_KEY_SIZE, "%.*s.narinfo", STORE_HASH_LEN, store_path_base(path));

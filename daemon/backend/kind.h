@@ -24,6 +24,9 @@ void op_end_later(struct backend_op *op);
 ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, void *data, size_t n_bytes,
                      struct error *err);
 
+/* Overwrites and frees *TEXT, a secret, and leaves NULL; takes NULL there. */
+void wipe_text(char **text);
+
 /* "HASH.narinfo" of the store path PATH. */
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
 
@@ -46,5 +49,8 @@ int http_backend_open(struct backend **ret, struct loop *loop, struct http *http
 int attic_backend_open(struct backend **ret, struct loop *loop, struct http *http,
                        const struct http_options *options, const struct cache_config *cache,
                        const char *store_dir, struct error *err) MUST_CHECK;
+int s3_backend_open(struct backend **ret, struct loop *loop, struct http *http,
+                    const struct http_options *options, const struct cache_config *config,
+                    const char *store_dir, struct error *err) MUST_CHECK;
 
 #endif

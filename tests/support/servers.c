@@ -76,9 +76,9 @@ static pid_t spawn(const char *const *argv, int *ret_out)
 	return pid;
 }
 
-void cache_server_start(struct test_server *server, const char *const *extra)
+static void python_start(struct test_server *server, const char *script, const char *const *extra)
 {
-	const char *argv[20] = { "python3", TEST_SUPPORT_DIR "/cache_server.py", "--root", NULL, "--log" };
+	const char *argv[20] = { "python3", script, "--root", NULL, "--log" };
 	size_t n = 6;
 	char line[16] = "";
 	int out;
@@ -95,6 +95,16 @@ void cache_server_start(struct test_server *server, const char *const *extra)
 	}
 	server->port = (unsigned)atoi(line);
 	close(out);
+}
+
+void cache_server_start(struct test_server *server, const char *const *extra)
+{
+	python_start(server, TEST_SUPPORT_DIR "/cache_server.py", extra);
+}
+
+void s3_server_start(struct test_server *server)
+{
+	python_start(server, TEST_SUPPORT_DIR "/s3_server.py", NULL);
 }
 
 /* A port that was free a moment ago. */

@@ -23,6 +23,8 @@ void run_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* EXTRA: more arguments for cache_server.py, NULL-ended; or NULL. */
 void cache_server_start(struct test_server *server, const char *const *extra);
+/* Its objects lie in root/BUCKET/KEY. */
+void s3_server_start(struct test_server *server);
 /* False: nginx is not installed. With CERT (a PEM with certificate and key) it speaks TLS and
  * HTTP/2. */
 bool nginx_start(struct test_server *server, const char *cert);

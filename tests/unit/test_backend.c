@@ -1025,15 +1025,15 @@ static void an_upstream_is_only_asked(void **state)
 
 static void kinds_that_are_not_built_say_so(void **state)
 {
-	char url[] = "s3://bucket";
-	struct cache_config config = config_of(CACHE_S3, url);
+	char url[] = "cachix://name";
+	struct cache_config config = config_of(CACHE_CACHIX, url);
 	struct error err;
 	(void)state;
 
 	open_base();
 	assert_int_equal(backend_open(&backend, &loop, http, &config, STORE_DIR, &err), -1);
 	assert_int_equal(err.kind, ERROR_OPERATOR);
-	assert_string_equal(err.text, "[cache \"main\"] this version cannot write to s3:// caches");
+	assert_string_equal(err.text, "[cache \"main\"] this version cannot write to cachix:// caches");
 	close_base();
 }
 

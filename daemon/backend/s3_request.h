@@ -1,0 +1,62 @@
+/* One request to a bucket: keys are waited for if need be, the request is signed, its answer judged. If the
+ * session's keys are expired they are got anew once, and the request is sent again.
+ * Errors: those of s3_fault.h and aws_credentials.h; nothing else is tried twice.
+ * Thread: loop. */
+#ifndef DAEMON_BACKEND_S3_REQUEST_H
+#define DAEMON_BACKEND_S3_REQUEST_H
+
+#include "daemon/backend/aws_credentials.h"
+#include "daemon/backend/s3_fault.h"
+
+struct s3_bucket {
+	struct loop *loop;
+	struct s3_place place;
+	struct http_client *client;
+	struct aws_credentials *credentials;
+	char *storage_class;   /* header line, or NULL */
+	bool is_unconditional; /* the server refused If-None-Match, and took the same without */
+};
+
+struct s3_request;
+typedef void (*s3_done_fn)(struct s3_request *req);
+
+#define S3_HEADERS_MAX 4
+
+struct s3_request { /* the caller's until done; zero it before each start */
+	/* What to do; borrowed until done. */
+	enum http_method method;
+	const char *key;
+	const char *query; /* sorted, escaped, each name with "="; or NULL */
+	const char *headers[S3_HEADERS_MAX];
+	size_t n_headers;
+	const void *data;
+	size_t data_len;
+	struct http_source *source;
+	uint64_t source_len;
+	size_t answer_max_bytes;
+
+	/* What came of it: http's outcome, and what the code says. */
+	s3_done_fn done;
+	struct error err;
+	bool is_server_fault;
+	struct s3_fault fault;
+	struct http_request http; /* its status, answer, headers; its answer goes with s3_request_fini */
+
+	/* its own */
+	struct s3_bucket *bucket;
+	struct aws_keys *keys;
+	struct http_signing signing;
+	struct aws_wait wait;
+	char *url;
+	bool is_waiting, is_canceled, was_renewed;
+	struct loop_post post;
+};
+
+void s3_request_start(struct s3_bucket *bucket, struct s3_request *req, s3_done_fn done);
+void s3_request_cancel(struct s3_request *req); /* done still fires; takes one that does not run */
+void s3_request_fini(struct s3_request *req);   /* leaves it zeroed; it must not run */
+
+/* Appends "NAME=VALUE" to a query, VALUE escaped as a signature needs it. */
+void s3_put_query(struct buf *query, const char *name, const char *value);
+
+#endif
