@@ -183,6 +183,7 @@ static const verb_fn verbs[QUEUE_N_VERBS] = {
 	[QUEUE_PAGE] = page_put,
 	[QUEUE_END_ROOT] = requests_end_root,
 	[QUEUE_CLAIM] = jobs_claim,
+	[QUEUE_NOTE] = jobs_note,
 	[QUEUE_PUBLISH] = jobs_publish,
 	[QUEUE_FINISH] = jobs_finish,
 	[QUEUE_DEFER] = jobs_defer,

@@ -215,6 +215,7 @@ int presence_look_up(struct queue_db *q, struct queue_op *op);
 int page_put(struct queue_db *q, struct queue_op *op);
 int page_refresh(struct queue_db *q, struct queue_op *op);
 int jobs_claim(struct queue_db *q, struct queue_op *op);
+int jobs_note(struct queue_db *q, struct queue_op *op);
 int jobs_publish(struct queue_db *q, struct queue_op *op);
 int jobs_finish(struct queue_db *q, struct queue_op *op);
 int jobs_defer(struct queue_db *q, struct queue_op *op);

@@ -26,6 +26,7 @@ const char *job_state_name(enum job_state state)
 void queue_job_fini(struct queue_job *job)
 {
 	path_info_fini(&job->info);
+	free(job->upload_id);
 	*job = (struct queue_job){ 0 };
 }
 
@@ -172,7 +173,7 @@ static int read_row(struct queue_db *q, int64_t id, struct queue_job *ret, int64
 {
 	STMT(st, q->db,
 	     "SELECT j.path, j.rank, j.attempts, j.mismatches, j.may_only_be_found, j.force, j.is_root,"
-	     " j.nar_sent, j.file_hash, j.file_size, " PATH_COLUMNS
+	     " j.nar_sent, j.file_hash, j.file_size, j.upload_id, " PATH_COLUMNS
 	     " FROM job j JOIN path p ON p.id = j.path WHERE j.id = :id");
 	enum stmt_result result;
 	const void *hash;
@@ -198,7 +199,9 @@ static int read_row(struct queue_db *q, int64_t id, struct queue_job *ret, int64
 	if (ret->has_file_hash)
 		memcpy(ret->file_hash, hash, SHA256_BYTES);
 	ret->file_size = (uint64_t)stmt_int(st, 9);
-	return path_read(st, 10, &ret->info, err);
+	if (stmt_text_copy(st, 10, &ret->upload_id, err) < 0)
+		return -1;
+	return path_read(st, 11, &ret->info, err);
 }
 
 static int claim_one(struct queue_db *q, struct queue_claim *claim, int64_t id, struct error *err)
@@ -256,12 +259,30 @@ int jobs_release(struct queue_db *q, struct queue_op *op)
 	return 0;
 }
 
+/* ---- note */
+
+int jobs_note(struct queue_db *q, struct queue_op *op)
+{
+	struct queue_note *note = CONTAINER_OF(op, struct queue_note, op);
+	STMT(st, q->db, "UPDATE job SET upload_id = :text WHERE id = :id AND state < 5");
+
+	stmt_bind_int(st, ":id", note->job_id);
+	stmt_bind_text(st, ":text", note->upload_id);
+	if (stmt_run(st, &op->err) < 0)
+		return -1;
+	if (db_n_changed(q->db) == 0)
+		return error_set(&op->err, ERROR_PERMANENT, "job %" PRId64 " is not in the queue any more",
+		                 note->job_id);
+	return 0;
+}
+
 /* ---- publish */
 
 static int put_file(struct queue_db *q, const struct queue_job *job, struct error *err)
 {
 	STMT(st, q->db,
-	     "UPDATE job SET nar_sent = :sent, file_hash = :hash, file_size = :size WHERE id = :id");
+	     "UPDATE job SET nar_sent = :sent, file_hash = :hash, file_size = :size,"
+	     " upload_id = iif(:sent, NULL, upload_id) WHERE id = :id");
 
 	stmt_bind_int(st, ":id", job->id);
 	stmt_bind_int(st, ":sent", job->nar_sent);
@@ -359,7 +380,8 @@ static int put_done(struct queue_db *q, const struct queue_finish *finish, struc
 {
 	STMT(st, q->db,
 	     "UPDATE job SET state = 5, result = :result, not_before = 0, error = NULL, error_kind = 0,"
-	     " blocked_by = 0, force = 0, nar_sent = 0, file_hash = :hash, file_size = :size, changed = :now"
+	     " blocked_by = 0, force = 0, nar_sent = 0, upload_id = NULL, file_hash = :hash,"
+	     " file_size = :size, changed = :now"
 	     " WHERE id = :id");
 
 	stmt_bind_int(st, ":id", finish->job->id);

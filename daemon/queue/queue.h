@@ -98,6 +98,7 @@ enum queue_verb {
 	QUEUE_PAGE,
 	QUEUE_END_ROOT,
 	QUEUE_CLAIM,
+	QUEUE_NOTE,
 	QUEUE_PUBLISH,
 	QUEUE_FINISH,
 	QUEUE_DEFER,
@@ -233,6 +234,7 @@ struct queue_job {
 	bool may_only_be_found; /* exclude-closures */
 	bool force;
 	bool is_root;
+	char *upload_id;    /* what an earlier put of its NAR left unfinished on the cache, or NULL */
 	bool nar_sent;      /* the NAR is on the cache: only the narinfo is missing */
 	bool has_file_hash; /* we sent those very bytes */
 	uint8_t file_hash[SHA256_BYTES];
@@ -247,6 +249,14 @@ struct queue_claim {
 	struct queue_job *jobs; /* out; a caller that keeps one moves it out and zeroes it */
 	size_t n_jobs;
 	int64_t next_due_unix_s; /* out: when the next delayed job of this cache is due; INT64_MAX: none */
+};
+
+/* QUEUE_NOTE: what the put of a claimed job's NAR leaves on the cache if it does not end. It comes with the
+ * job whenever that is claimed, until its NAR is sent or it is done. */
+struct queue_note {
+	struct queue_op op;
+	int64_t job_id;
+	const char *upload_id;
 };
 
 /* QUEUE_PUBLISH: the NAR of a claimed job is on the cache; may its narinfo go (I2)? Writes down

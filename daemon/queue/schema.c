@@ -107,6 +107,7 @@ static const char version_1[] =
 	" force INTEGER NOT NULL,"
 	" is_root INTEGER NOT NULL,"
 	" nar_sent INTEGER NOT NULL DEFAULT 0,"
+	" upload_id TEXT," /* what an unfinished put left on the cache */
 	" file_hash BLOB,"
 	" file_size INTEGER NOT NULL DEFAULT 0,"
 	" enqueued INTEGER NOT NULL,"

@@ -19,7 +19,9 @@
 #define TO(state) (1u << (state))
 
 static const unsigned allowed[] = {
-	[UPLOAD_PREPARING] = TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_PREPARING] =
+		TO(UPLOAD_ABANDONING) | TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_ABANDONING] = TO(UPLOAD_ASKING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ASKING] = TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) |
 	                  TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ASKING_NAR] =
@@ -36,11 +38,17 @@ static const unsigned allowed[] = {
 };
 
 static const char *const state_names[] = {
-	[UPLOAD_PREPARING] = "preparing",       [UPLOAD_ASKING] = "asking",
-	[UPLOAD_ASKING_NAR] = "asking-nar",     [UPLOAD_AWAITING_TWIN] = "awaiting-twin",
-	[UPLOAD_SENDING] = "sending",           [UPLOAD_PUBLISHING] = "publishing",
-	[UPLOAD_SENDING_INFO] = "sending-info", [UPLOAD_CHECKING_STORE] = "checking-store",
-	[UPLOAD_RECORDING] = "recording",       [UPLOAD_ENDED] = "ended",
+	[UPLOAD_PREPARING] = "preparing",
+	[UPLOAD_ABANDONING] = "abandoning",
+	[UPLOAD_ASKING] = "asking",
+	[UPLOAD_ASKING_NAR] = "asking-nar",
+	[UPLOAD_AWAITING_TWIN] = "awaiting-twin",
+	[UPLOAD_SENDING] = "sending",
+	[UPLOAD_PUBLISHING] = "publishing",
+	[UPLOAD_SENDING_INFO] = "sending-info",
+	[UPLOAD_CHECKING_STORE] = "checking-store",
+	[UPLOAD_RECORDING] = "recording",
+	[UPLOAD_ENDED] = "ended",
 };
 
 static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped" };
@@ -61,6 +69,7 @@ const char *upload_step_name(const struct upload *u)
 {
 	switch (u->state) {
 	case UPLOAD_PREPARING:
+	case UPLOAD_ABANDONING:
 	case UPLOAD_ASKING:
 	case UPLOAD_ASKING_NAR:
 		return "asking";
@@ -221,6 +230,33 @@ static void on_nar_put(struct backend_op *op)
 	/* else the pack's own last word is still on its way: on_nar_changed */
 }
 
+static void on_noted(struct queue_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, q.op);
+	struct error err = op->err;
+
+	assert(u->state == UPLOAD_SENDING && u->op_is_running);
+	queue_op_fini(op);
+	u->op.backend->ops->put_noted(&u->op, &err);
+}
+
+static void on_upload_id(struct backend_op *op, const char *note)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, op);
+
+	free(u->job.upload_id);
+	u->job.upload_id = strdup(note);
+	u->q.note = (struct queue_note){ .op.verb = QUEUE_NOTE,
+		                         .job_id = u->job.id,
+		                         .upload_id = u->job.upload_id };
+	if (u->job.upload_id != NULL) {
+		queue_start(u->cache->uploader->queue, &u->q.op, on_noted);
+		return;
+	}
+	error_set(&u->q.op.err, ERROR_TRANSIENT, "out of memory");
+	on_noted(&u->q.op);
+}
+
 static void on_nar_changed(struct nar_user *user)
 {
 	struct upload *u = CONTAINER_OF(user, struct upload, nar);
@@ -235,7 +271,7 @@ static void on_nar_changed(struct nar_user *user)
 		if (share->state == NAR_PACKED)
 			nar_was_sent(u);
 	} else if (share->state == NAR_PACKING || share->state == NAR_PACKED) {
-		u->op = (struct backend_op){ .done = on_nar_put };
+		u->op = (struct backend_op){ .done = on_nar_put, .note = on_upload_id };
 		u->op_is_running = true;
 		u->cache->backend->ops->put_nar_start(u->cache->backend, &u->op, &u->object, share->body);
 	}
@@ -436,6 +472,30 @@ static void ask(struct upload *u)
 	}
 }
 
+/* ---- what an earlier try left ------------------------------------------------------------------------ */
+
+static void on_abandoned(struct backend_op *op)
+{
+	struct upload *u = CONTAINER_OF(op, struct upload, op);
+
+	assert(u->state == UPLOAD_ABANDONING);
+	u->op_is_running = false;
+	if (op->err.kind != ERROR_NONE)
+		upload_fault(u, &op->err);
+	else if (u->closing)
+		record_release(u);
+	else
+		ask(u);
+}
+
+static void abandon(struct upload *u)
+{
+	upload_move(u, UPLOAD_ABANDONING);
+	u->op = (struct backend_op){ .done = on_abandoned };
+	u->op_is_running = true;
+	u->cache->backend->ops->abandon_start(u->cache->backend, &u->op, u->job.upload_id);
+}
+
 /* ---- begin, fault, cancel --------------------------------------------------------------------------- */
 
 void upload_prepared(struct upload *u, const struct error *err)
@@ -448,6 +508,8 @@ void upload_prepared(struct upload *u, const struct error *err)
 		record_release(u);
 	else if (u->job.nar_sent)
 		publish(u);
+	else if (u->job.upload_id != NULL && u->cache->backend->ops->abandon_start != NULL)
+		abandon(u);
 	else
 		ask(u);
 }
@@ -527,6 +589,7 @@ void upload_cancel(struct upload *u)
 			if (u->asks[i].is_running)
 				u->asks[i].op.backend->ops->cancel(&u->asks[i].op);
 		return;
+	case UPLOAD_ABANDONING:
 	case UPLOAD_ASKING_NAR:
 	case UPLOAD_SENDING_INFO:
 		u->cache->backend->ops->cancel(&u->op);

@@ -8,6 +8,7 @@
  *       +-----------------------(NAR sent before)---> PUBLISHING                   |
  *                                                                                ENDED
  *   a cache that takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes--> ASKING_NAR
+ *   an earlier try left something there: PREPARING -> ABANDONING -> ASKING
  *   a fault in any of them -> [CHECKING_STORE ->] RECORDING
  *
  * Every state but ENDED waits for something that calls back. The narinfo goes last, and only when the
@@ -25,6 +26,7 @@
 
 enum upload_state {
 	UPLOAD_PREPARING,
+	UPLOAD_ABANDONING, /* what an earlier try left on the cache is taken away */
 	UPLOAD_ASKING,
 	UPLOAD_ASKING_NAR,
 	UPLOAD_AWAITING_TWIN, /* another upload of this cache is sending the same NAR */
@@ -59,7 +61,7 @@ struct upload {
 	struct upload_ask *asks;
 	size_t n_asks, n_asking;
 
-	/* ASKING_NAR, SENDING, SENDING_INFO */
+	/* ABANDONING, ASKING_NAR, SENDING, SENDING_INFO */
 	struct backend_op op;
 	bool op_is_running;
 	struct backend_object object;
@@ -75,9 +77,10 @@ struct upload {
 	struct path_info stored;
 	bool changed; /* what was read differs from what Nix registered, or is gone */
 
-	/* PUBLISHING, RECORDING */
+	/* PUBLISHING, RECORDING; and SENDING, while an upload id is written down */
 	union {
 		struct queue_op op;
+		struct queue_note note;
 		struct queue_publish publish;
 		struct queue_finish finish;
 		struct queue_defer defer;

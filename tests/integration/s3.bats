@@ -22,13 +22,13 @@ setup() {
 	BUCKET=bucket-$BATS_TEST_NUMBER
 	printf '[default]\naws_access_key_id = AKIDNN\naws_secret_access_key = SECRETNN\n' >"$T/etc/aws"
 	chmod 600 "$T/etc/aws"
-	s3_config
+	config_of "$BUCKET" "http://$S3"
 	make_bucket "$BUCKET"
 }
 
-# s3_config [LINE...]: a cache in $BUCKET.
-s3_config() {
-	write_config "s3://$BUCKET" "endpoint = http://$S3" "token-file = $T/etc/aws" "$@"
+# config_of BUCKET ENDPOINT
+config_of() {
+	write_config "s3://$1" "endpoint = $2" "token-file = $T/etc/aws"
 }
 
 # s3 METHOD PATH [CURL-ARGUMENT...]: a request of the bucket's owner.
@@ -55,8 +55,9 @@ n_objects() {
 	s3 GET "$BUCKET" | grep -o '<Key>[^<]*' | grep -c "${1-}"
 }
 
-unfinished_uploads() {
-	s3 GET "$BUCKET?uploads=" | grep -o '<UploadId>' | wc -l
+# has_unfinished_uploads N
+has_unfinished_uploads() {
+	[ "$(s3 GET "$BUCKET?uploads=" | grep -o '<UploadId>' | wc -l)" -eq "$1" ]
 }
 
 @test "a closure goes to a bucket and comes back through plain HTTP" {
@@ -66,6 +67,63 @@ unfinished_uploads() {
 	wait_until 40 uploaded
 	read_back "http://$S3/$BUCKET" "$second"
 	[ "$(n_objects narinfo)" -eq 2 ]
-	[ "$(unfinished_uploads)" -eq 0 ]
+	has_unfinished_uploads 0
 	no_roots
+}
+
+# A proxy in front of the server that lets everything through but the second part of an upload.
+start_slow_front() {
+	mkdir -p "$T/nginx"
+	pick_port
+	FRONT=127.0.0.1:$PORT
+	cat >"$T/nginx/nginx.conf" <<-END
+		daemon off;
+		master_process off;
+		pid $T/nginx/pid;
+		error_log $T/log/nginx-error.log;
+		events { worker_connections 64; }
+		http {
+			access_log $T/log/front.log;
+			client_body_temp_path $T/nginx/body;
+			proxy_temp_path $T/nginx/proxy;
+			fastcgi_temp_path $T/nginx/fastcgi;
+			uwsgi_temp_path $T/nginx/uwsgi;
+			scgi_temp_path $T/nginx/scgi;
+			client_max_body_size 0;
+			server {
+				listen $FRONT;
+				location / {
+					if (\$args ~ partNumber=2) { return 503; }
+					proxy_pass http://$S3;
+					proxy_set_header Host \$http_host;
+				}
+			}
+		}
+	END
+	start front nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+}
+
+@test "what a killed upload left in the bucket is aborted by the next start, and nothing else" {
+	other=$(s3 POST "$BUCKET/of-others?uploads=" | sed -n 's/.*<UploadId>\(.*\)<.UploadId>.*/\1/p')
+	start_slow_front
+	config_of "$BUCKET" "http://$FRONT"
+	path=$(make_path large 40000000)
+	start_daemon
+	call_hook "$path"
+	wait_until 20 has_unfinished_uploads 2
+	wait_until 20 grep -q 'partNumber=2.* 503 ' "$T/log/front.log"
+	stop_daemon KILL
+	[ -n "$(sqlite3 "$T/state/queue.db" "SELECT upload_id FROM job WHERE upload_id LIKE 'nar/%'")" ]
+	has_unfinished_uploads 2
+
+	stop front
+	sed -i '/return 503/d' "$T/nginx/nginx.conf"
+	start front nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	start_daemon
+	wait_until 40 uploaded
+	has_unfinished_uploads 1
+	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
+	read_back "http://$S3/$BUCKET" "$path"
+	[ -z "$(sqlite3 "$T/state/queue.db" "SELECT upload_id FROM job WHERE upload_id IS NOT NULL")" ]
 }

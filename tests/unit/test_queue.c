@@ -841,6 +841,43 @@ static void a_deferred_job_waits_for_its_time_and_counts_its_attempts(void **sta
 	assert_counts_survive();
 }
 
+static void note(int64_t job_id, const char *upload_id)
+{
+	struct queue_note op = { .job_id = job_id, .upload_id = upload_id };
+
+	must_run(&op.op, QUEUE_NOTE);
+}
+
+static void what_a_put_left_comes_with_its_job_until_the_nar_is_sent(void **state)
+{
+	struct queue_note gone = { .upload_id = "nar/x up" };
+	struct queue_job jobs[2];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	assert_null(jobs[0].upload_id);
+	for (int i = 0; i < 2; i++) {
+		note(jobs[i].id, "nar/x up/1");
+		note(jobs[i].id, "nar/x up/2");
+		queue_job_fini(&jobs[i]);
+	}
+	reopen();
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	assert_string_equal(jobs[0].upload_id, "nar/x up/2");
+	assert_string_equal(jobs[1].upload_id, "nar/x up/2");
+	assert_int_equal(publish(&jobs[1]), PUBLISH_LATER);
+	queue_job_fini(&jobs[1]);
+	gone.job_id = jobs[0].id;
+	finish(&jobs[0]);
+	assert_int_equal(run(&gone.op, QUEUE_NOTE), -1);
+	assert_int_equal(last_err.kind, ERROR_PERMANENT);
+	jobs[1] = take(2);
+	assert_true(jobs[1].nar_sent);
+	assert_null(jobs[1].upload_id);
+	queue_job_fini(&jobs[1]);
+}
+
 static void a_released_claim_can_be_claimed_again(void **state)
 {
 	struct queue_release release = { 0 };
@@ -2071,6 +2108,7 @@ int main(void)
 		TEST(what_fails_blocks_what_needs_it_and_retry_frees_all),
 		TEST(a_failed_path_handed_over_again_is_tried_again),
 		TEST(a_deferred_job_waits_for_its_time_and_counts_its_attempts),
+		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
 		TEST(a_released_claim_can_be_claimed_again),
 		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced),
 		TEST(a_path_built_again_starts_anew),
