@@ -17,6 +17,9 @@ static void check_normal(const char *normal, size_t n_max)
 
 	MUST(host != NULL && strlen(normal) <= n_max);
 	MUST(memchr(host + 3, '@', strcspn(host + 3, "/")) == NULL);
+	if (strncmp(normal, "http", 4) == 0)
+		for (const char *p = normal; p < host + 3 + strcspn(host + 3, "/"); p++)
+			MUST(*p < 'A' || *p > 'Z');
 	MUST(normal[strlen(normal) - 1] != '/' || strcmp(host, ":///") == 0);
 }
 
