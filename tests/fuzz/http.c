@@ -26,14 +26,14 @@ static void on_done(struct http_request *req)
 	loop_stop(&t.loop);
 }
 
-static void check(const struct http_request *req, const char *answers)
+static void check(const struct http_request *req, const char *answers, size_t len)
 {
 	bool is_good = req->status >= 200 && req->status < 300;
 	const char *method = http_method_name(req->method);
 
 	MUST(t.n_done == 1);
 	MUST(req->answer.len <= ANSWER_MAX && req->err.retry_after_s <= 86400);
-	MUST(t.etag_len <= strlen(answers));
+	MUST(t.etag_len <= len);
 	if (req->err.kind == ERROR_NONE) {
 		MUST(is_good && req->err.text[0] == '\0');
 		return;
@@ -42,7 +42,7 @@ static void check(const struct http_request *req, const char *answers)
 	MUST(strncmp(req->err.text, method, strlen(method)) == 0);
 	MUST(strstr(req->err.text, " http://127.0.0.1/p: ") != NULL);
 	/* The server may say the word itself. */
-	MUST(strstr(answers, "secret") != NULL || strstr(req->err.text, "secret") == NULL);
+	MUST(memmem(answers, len, "secret", 6) != NULL || strstr(req->err.text, "secret") == NULL);
 }
 
 static void open_all(void)
@@ -73,8 +73,7 @@ static void run(enum http_method method, const char *answers, size_t len)
 	http_start(t.client, &req, on_done);
 	loop_run(&t.loop);
 	server_hang_up();
-	/* Behind a NUL the word may stand, too, but then nobody repeats it. */
-	check(&req, answers);
+	check(&req, answers, len);
 	buf_fini(&req.answer);
 }
 
