@@ -47,7 +47,7 @@ struct s3_call {
 
 	const char *text; /* a put: of this text */
 	size_t len;
-	struct buf cache_info;
+	char cache_info[CACHE_INFO_TEXT_SIZE];
 	struct body *body; /* or of this body */
 	struct body_watch watch;
 	struct http_source source;
@@ -103,7 +103,6 @@ static void call_free(struct s3_call *call)
 	body_unwatch(&call->watch);
 	body_unref(call->body);
 	s3_request_fini(&call->req);
-	buf_fini(&call->cache_info);
 	buf_fini(&call->query);
 	free(call->parts);
 	free(call->key);
@@ -417,10 +416,8 @@ static void prepare_start(struct backend *backend, struct backend_op *op)
 
 	if (call == NULL)
 		return;
-	buf_init(&call->cache_info, CACHE_INFO_MAX_BYTES);
-	format_cache_info(&call->cache_info, call->cache->store_dir);
-	call->text = buf_text(&call->cache_info);
-	call->len = call->cache_info.len;
+	call->len = format_cache_info(call->cache_info, call->cache->store_dir);
+	call->text = call->cache_info;
 	look(call, CALL_ASKING, on_asked);
 }
 

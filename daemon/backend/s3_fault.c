@@ -169,13 +169,28 @@ static void read_body(struct s3_fault *fault, const struct http_request *req, ch
 	make_plain(words);
 }
 
+/* "PUT https://host/bucket/key: HTTP 403", in the place of what http made of the status. */
+static void name_request(struct http_request *req, enum error_kind kind)
+{
+	uint32_t retry_after_s = req->err.retry_after_s;
+	struct buf url;
+
+	buf_init(&url, KIB(8));
+	http_format_url(&url, req->url);
+	error_set(&req->err, kind, "%s %s: HTTP %u", http_method_name(req->method), buf_text(&url),
+	          req->status);
+	req->err.retry_after_s = retry_after_s;
+	buf_fini(&url);
+}
+
 /* The answer has a code. */
 static void judge_code(struct s3_fault *fault, struct http_request *req, const struct s3_place *place,
                        const char *words)
 {
 	const struct meaning *meaning = meaning_of(fault->code);
 
-	say(&req->err, ": %s%s%s", fault->code, words[0] != '\0' ? ": " : "", words);
+	name_request(req, req->err.kind);
+	say(&req->err, " %s%s%s", fault->code, words[0] != '\0' ? ": " : "", words);
 	if (is_other_region(req, fault)) {
 		judge_region(fault, req, place);
 		return;
@@ -207,24 +222,17 @@ bool s3_judge_body(struct s3_fault *ret, struct http_request *req, const struct 
                    const char *wanted)
 {
 	char words[WORDS_SIZE] = "", root[XML_NAME_SIZE];
-	uint32_t retry_after_s = req->err.retry_after_s;
-	struct buf url;
 
 	*ret = (struct s3_fault){ 0 };
 	read_body(ret, req, words, root);
 	if (strcmp(root, wanted) == 0)
 		return true;
-	buf_init(&url, KIB(8));
-	http_format_url(&url, req->url);
-	error_set(&req->err, ERROR_TRANSIENT, "%s %s: HTTP %u", http_method_name(req->method), buf_text(&url),
-	          req->status);
-	req->err.retry_after_s = retry_after_s;
+	req->err.kind = ERROR_TRANSIENT;
 	if (ret->code[0] != '\0') {
 		judge_code(ret, req, place, words);
 	} else {
-		req->err.kind = ERROR_OPERATOR;
+		name_request(req, ERROR_OPERATOR);
 		say(&req->err, ": answered with something that is not S3's; is endpoint right?");
 	}
-	buf_fini(&url);
 	return false;
 }

@@ -1,6 +1,6 @@
 /* What S3's answers mean: the code in the answer's XML decides, and where there is none, the status.
- * Texts are http's, and then the code, S3's own words, and what to do:
- *   PUT https://host/bucket/key: HTTP 403 Forbidden: InvalidAccessKeyId: words; the access key id is ...
+ * Texts give the code, S3's own words, and what to do; or they are http's:
+ *   PUT https://host/bucket/key: HTTP 403 InvalidAccessKeyId: words; the service does not know ...
  * Thread: any; loop where a request is an argument. */
 #ifndef DAEMON_BACKEND_S3_FAULT_H
 #define DAEMON_BACKEND_S3_FAULT_H

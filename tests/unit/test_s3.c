@@ -781,7 +781,7 @@ static void an_error_inside_of_200_is_one(void **state)
 	open_mode("done-always");
 	forget_log();
 	put_body(&trial, body_full(PARTS_3));
-	assert_fault(&trial, ERROR_TRANSIENT, "HTTP 200: InternalError: Again.");
+	assert_fault(&trial, ERROR_TRANSIENT, "HTTP 200 InternalError: Again.");
 	assert_false(has_object(NAR_A));
 	assert_int_equal(n_logged("\"DELETE\""), 1);
 	close_base();
@@ -887,7 +887,7 @@ static void a_refusal_says_what_to_do(void **state)
 		const char *words;
 	} cases[] = {
 		{ "denied", ERROR_OPERATOR, false,
-		  "HTTP 403 Forbidden: AccessDenied: Access Denied; the user of these" },
+		  "HTTP 403 AccessDenied: Access Denied; the user of these" },
 		{ "slow-down", ERROR_TRANSIENT, false, "SlowDown: Please reduce your request rate." },
 		{ "busy400", ERROR_TRANSIENT, false, "RequestTimeout" },
 		{ "conflict", ERROR_TRANSIENT, false, "ConditionalRequestConflict" },
