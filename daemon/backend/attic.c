@@ -324,32 +324,6 @@ static void find_info_start(struct backend *backend, struct backend_op *op, cons
 	bulk_find_start(CONTAINER_OF(backend, struct attic, backend)->bulk, backend, op, path);
 }
 
-static void find_nar_start(struct backend *backend, struct backend_op *op,
-                           const struct backend_object *object)
-{
-	(void)object;
-	op_begin(backend, op);
-	op_end_later(op);
-}
-
-static void put_info_start(struct backend *backend, struct backend_op *op,
-                           const struct backend_object *object, const char *text, size_t len)
-{
-	(void)object;
-	(void)text;
-	(void)len;
-	op_begin(backend, op);
-	op_end_later(op);
-}
-
-static void attic_cancel(struct backend_op *op)
-{
-	const struct op_call *call = op->call;
-
-	if (call != NULL)
-		call->cancel(op);
-}
-
 static void attic_close(struct backend *backend)
 {
 	struct attic *attic = CONTAINER_OF(backend, struct attic, backend);
@@ -365,10 +339,10 @@ static const struct backend_ops attic_ops = {
 	.kind = PUBLISH_WHOLE,
 	.prepare_start = prepare_start,
 	.find_info_start = find_info_start,
-	.find_nar_start = find_nar_start,
+	.find_nar_start = op_find_nothing_start,
 	.put_nar_start = put_nar_start,
-	.put_info_start = put_info_start,
-	.cancel = attic_cancel,
+	.put_info_start = op_put_nothing_start,
+	.cancel = op_cancel_call,
 	.close = attic_close,
 };
 

@@ -8,30 +8,45 @@
 #include "common/fd.h"
 #include "daemon/backend/kind.h"
 
-#define TOKEN_MAX_BYTES KIB(16)
+#define TOKEN_MAX_BYTES  KIB(16)
+#define CACHIX_TOKEN_ENV "CACHIX_AUTH_TOKEN" /* as its own client has it */
 
 /* The token alone: blanks around it go, and what could end a header line is refused. */
-static int read_token(const struct cache_config *cache, char **ret, struct error *err)
+static int take_token(const char *text, const char *origin, char **ret, struct error *err)
 {
-	CLEANUP(wipe_text) char *text = NULL;
-	struct error why;
-	size_t len, start;
+	size_t start = strspn(text, " \t\r\n"), len = strcspn(text + start, " \t\r\n");
 
-	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, NULL, &why) < 0)
-		return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] token-file %s", cache->name, why.text);
-	start = strspn(text, " \t\r\n");
-	len = strcspn(text + start, " \t\r\n");
 	if (len == 0 || text[start + len + strspn(text + start + len, " \t\r\n")] != '\0')
-		return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] token-file %s: expected one token",
-		                 cache->name, cache->token_file);
+		return error_set(err, ERROR_OPERATOR, "%s: expected one token", origin);
 	for (size_t i = start; i < start + len; i++) {
 		if (text[i] <= 0x20 || text[i] == 0x7f)
-			return error_set(err, ERROR_OPERATOR,
-			                 "[cache \"%s\"] token-file %s: holds control characters",
-			                 cache->name, cache->token_file);
+			return error_set(err, ERROR_OPERATOR, "%s: holds control characters", origin);
 	}
 	*ret = strndup(text + start, len);
 	return *ret != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+}
+
+static int read_token_file(const struct cache_config *cache, char **ret, struct error *err)
+{
+	CLEANUP(wipe_text) char *text = NULL;
+	struct error why;
+
+	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, NULL, &why) < 0)
+		return error_set(err, ERROR_OPERATOR, "%s", why.text);
+	return take_token(text, cache->token_file, ret, err);
+}
+
+/* Leaves *RET NULL if the cache has none. */
+static int read_token(const struct cache_config *cache, char **ret, struct error *err)
+{
+	const char *env = cache->kind == CACHE_CACHIX ? getenv(CACHIX_TOKEN_ENV) : NULL;
+	struct error why;
+
+	if (cache->token_file != NULL && read_token_file(cache, ret, &why) < 0)
+		return error_set(err, why.kind, "[cache \"%s\"] token-file %s", cache->name, why.text);
+	if (cache->token_file == NULL && env != NULL && take_token(env, CACHIX_TOKEN_ENV, ret, err) < 0)
+		return error_prefix(err, "[cache \"%s\"]", cache->name);
+	return 0;
 }
 
 static struct http_options options_of(const struct net_config *net)
@@ -72,7 +87,7 @@ static int open_http(open_fn open_kind, struct backend **ret, struct loop *loop,
 	struct http_options options = options_of_cache(cache);
 	CLEANUP(wipe_text) char *token = NULL;
 
-	if (cache->token_file != NULL && read_token(cache, &token, err) < 0)
+	if (read_token(cache, &token, err) < 0)
 		return -1;
 	options.token = token;
 	if (open_kind(ret, loop, http, &options, cache, store_dir, err) < 0)
@@ -95,10 +110,9 @@ int backend_open(struct backend **ret, struct loop *loop, struct http *http, con
 	case CACHE_S3:
 		return s3_backend_open(ret, loop, http, &options, cache, store_dir, err);
 	case CACHE_CACHIX:
-		break;
+		return open_http(cachix_backend_open, ret, loop, http, cache, store_dir, err);
 	}
-	return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] this version cannot write to %.*s:// caches",
-	                 cache->name, (int)strcspn(cache->url, ":"), cache->url);
+	return error_set(err, ERROR_OPERATOR, "[cache \"%s\"] of no kind", cache->name);
 }
 
 int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *http,

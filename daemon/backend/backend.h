@@ -3,8 +3,7 @@
  *
  * Kinds of publishing:
  *   SEPARATE  put_nar makes the NAR object, put_info the narinfo (file, http, s3)
- *   COMMIT    put_nar sends parts, put_info completes: then both appear (cachix)
- *   WHOLE     put_nar sends everything; put_info does nothing (attic)
+ *   WHOLE     put_nar makes both, once I2 holds; put_info does nothing (attic, cachix)
  *
  * Errors of every operation are kinds by ARCHITECTURE "Faults"; texts name method, URL (without
  * credentials) and status. Retry-After is in err.retry_after_s.
@@ -17,7 +16,7 @@
 #include "daemon/format/path_info.h"
 #include "daemon/http/http.h"
 
-enum publish_kind { PUBLISH_SEPARATE, PUBLISH_COMMIT, PUBLISH_WHOLE };
+enum publish_kind { PUBLISH_SEPARATE, PUBLISH_WHOLE };
 
 struct backend;
 struct backend_op;
@@ -45,6 +44,8 @@ struct backend_object {
 	const struct path_info *info;
 	const char *nar_key;     /* "nar/HASH.nar.zst" */
 	const char *compression; /* as narinfo names it */
+	const char *const *sigs; /* ours, "name:base64", by the cache's rule; for a put of kind WHOLE */
+	size_t n_sigs;
 };
 
 struct backend_ops {

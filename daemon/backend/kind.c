@@ -35,6 +35,32 @@ void op_end_later(struct backend_op *op)
 	loop_post(op->backend->loop, &op->post, on_end);
 }
 
+void op_cancel_call(struct backend_op *op)
+{
+	const struct op_call *call = op->call;
+
+	if (call != NULL)
+		call->cancel(op);
+}
+
+void op_find_nothing_start(struct backend *backend, struct backend_op *op,
+                           const struct backend_object *object)
+{
+	(void)object;
+	op_begin(backend, op);
+	op_end_later(op);
+}
+
+void op_put_nothing_start(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                          const char *text, size_t len)
+{
+	(void)object;
+	(void)text;
+	(void)len;
+	op_begin(backend, op);
+	op_end_later(op);
+}
+
 ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, void *data, size_t n_bytes,
                      struct error *err)
 {

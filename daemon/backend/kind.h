@@ -20,6 +20,14 @@ void op_begin(struct backend *backend, struct backend_op *op);
 /* Fires done in the next turn; OP's call must be gone. */
 void op_end_later(struct backend_op *op);
 
+/* Of the seam, for kinds whose calls begin with a struct op_call. */
+void op_cancel_call(struct backend_op *op);
+/* Of the seam, for kind WHOLE: no NAR is there without its path, and a narinfo need not be put. */
+void op_find_nothing_start(struct backend *backend, struct backend_op *op,
+                           const struct backend_object *object);
+void op_put_nothing_start(struct backend *backend, struct backend_op *op, const struct backend_object *object,
+                          const char *text, size_t len);
+
 /* What a http_source's read() gives of BODY; counts as OP's progress. */
 ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, void *data, size_t n_bytes,
                      struct error *err);
@@ -46,6 +54,9 @@ int file_backend_open(struct backend **ret, struct loop *loop, const char *url, 
 int http_backend_open(struct backend **ret, struct loop *loop, struct http *http,
                       const struct http_options *options, const char *url, const char *store_dir,
                       struct error *err) MUST_CHECK;
+int cachix_backend_open(struct backend **ret, struct loop *loop, struct http *http,
+                        const struct http_options *options, const struct cache_config *cache,
+                        const char *store_dir, struct error *err) MUST_CHECK;
 int attic_backend_open(struct backend **ret, struct loop *loop, struct http *http,
                        const struct http_options *options, const struct cache_config *cache,
                        const char *store_dir, struct error *err) MUST_CHECK;

@@ -27,6 +27,7 @@ struct body {
 	struct error err;
 	struct body_watch *watches;
 
+	uint8_t hash[BODY_HASH_BYTES];
 	uint64_t appended;
 	_Atomic uint64_t published;
 	char *blocks[BODY_BLOCKS_MAX];
@@ -177,6 +178,17 @@ static void give_back_unused(struct body *body)
 
 	body->room = used;
 	pool_give_back(body->pool, unused);
+}
+
+void body_set_hash(struct body *body, const uint8_t hash[BODY_HASH_BYTES])
+{
+	memcpy(body->hash, hash, sizeof(body->hash));
+}
+
+const uint8_t *body_hash(const struct body *body)
+{
+	assert(body->state == BODY_ENDED);
+	return body->hash;
 }
 
 void body_end(struct body *body)

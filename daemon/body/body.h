@@ -16,6 +16,7 @@
 
 #define BODY_BLOCK_BYTES MIB(1)
 #define BODY_BLOCKS_MAX  8
+#define BODY_HASH_BYTES  32
 
 struct body_pool;
 struct body;
@@ -58,6 +59,8 @@ int body_append(struct body *body, const void *data, size_t n_bytes, struct erro
 
 /* Loop: shows readers what was appended up to now, and wakes them. */
 void body_publish(struct body *body);
+/* Loop, before body_end: the SHA-256 of what was appended. */
+void body_set_hash(struct body *body, const uint8_t hash[BODY_HASH_BYTES]);
 /* Loop: the NAR is verified, the body is complete. Gives back what was reserved and not used. */
 void body_end(struct body *body);
 /* Loop: no more comes; readers get ERR. */
@@ -66,6 +69,7 @@ void body_fail(struct body *body, const struct error *err);
 enum body_state { BODY_GROWING, BODY_ENDED, BODY_FAILED };
 enum body_state body_state(const struct body *body);
 const struct error *body_error(const struct body *body); /* while BODY_FAILED */
+const uint8_t *body_hash(const struct body *body);       /* while BODY_ENDED; zeros if none was set */
 /* Ended: its length. Growing: what readers may read so far. */
 uint64_t body_readable_bytes(const struct body *body);
 

@@ -121,10 +121,11 @@ static void check_files(const struct check *check, const struct section *section
 
 /* Caches */
 
-static const char *kinds_expected(const struct option *option)
+static const char *kinds_expected(const struct option *option, enum cache_kind kind)
 {
 	if ((option->kinds & 1U << CACHE_HTTP) != 0)
-		return "no such key: an Attic server packs NARs by itself";
+		return kind == CACHE_ATTIC ? "no such key: an Attic server packs NARs by itself"
+		                           : "no such key: it is zstd";
 	return option->kinds == 1U << CACHE_S3 ? "it with url = s3://BUCKET"
 	                                       : "it with url = s3://, cachix:// or attic://";
 }
@@ -136,7 +137,8 @@ static void check_kind(const struct check *check, const struct section *section,
 
 	if (option->kinds != 0 && place->file != NULL && (option->kinds & (1U << cache->kind)) == 0)
 		mistake(check->mistakes, place, section, option->key,
-		        "means nothing to this kind of cache\n  expected %s", kinds_expected(option));
+		        "means nothing to this kind of cache\n  expected %s",
+		        kinds_expected(option, cache->kind));
 }
 
 static void check_identity(const struct check *check, size_t i)

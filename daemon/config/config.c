@@ -308,6 +308,20 @@ static int derive_identity(struct cache_config *cache)
 	return cache->identity != NULL ? 0 : -1;
 }
 
+/* What the kind of a cache decides: an Attic server packs by itself, and Cachix forgets paths by rules of its
+ * own. */
+static void derive_kind(struct config *config, size_t i)
+{
+	struct cache_config *cache = &config->caches[i];
+	struct section section = config_section(config, SECTION_CACHE, i);
+	const struct option *ttl = option_find(SECTION_CACHE, "presence-ttl");
+
+	if (cache->kind == CACHE_ATTIC)
+		cache->compression = COMPRESS_NONE;
+	if (cache->kind == CACHE_CACHIX && section_place(&section, ttl)->file == NULL)
+		cache->presence_ttl_s = CACHIX_PRESENCE_TTL_S;
+}
+
 int config_derive(struct config *config)
 {
 	if (derive_dirs(config) < 0)
@@ -316,8 +330,7 @@ int config_derive(struct config *config)
 		if (derive_identity(&config->caches[i]) < 0 ||
 		    derive_net(&config->caches[i].net, &config->net) < 0)
 			return -1;
-		if (config->caches[i].kind == CACHE_ATTIC)
-			config->caches[i].compression = COMPRESS_NONE;
+		derive_kind(config, i);
 	}
 	return 0;
 }

@@ -126,6 +126,7 @@ struct config {
 #define CONFIG_MAX_LIST       64 /* items of one list key */
 #define CONFIG_MAX_FILES      256
 #define CONFIG_FILE_MAX_BYTES MIB(1)
+#define CACHIX_PRESENCE_TTL_S 3600
 #define PRIORITY_DEFAULT      50
 #define PRIORITY_AGING_S      60
 

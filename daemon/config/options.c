@@ -18,6 +18,7 @@
 #define S3           (1U << CACHE_S3)
 #define HAS_ENDPOINT (1U << CACHE_S3 | 1U << CACHE_CACHIX | 1U << CACHE_ATTIC)
 #define IS_PACKED    (~(1U << CACHE_ATTIC)) /* an Attic server packs by itself */
+#define HAS_CODECS   (~(1U << CACHE_ATTIC | 1U << CACHE_CACHIX))
 
 static const struct option_word push_words[] = {
 	{ "yes", PUSH_YES }, { "auto", PUSH_AUTO }, { "no", PUSH_NO }, { NULL, 0 }
@@ -77,7 +78,7 @@ const struct option options[] = {
 	{ DAEMON(history_s), "history", OPTION_SECONDS, .default_text = "14d", .max = 10 * YEAR,
 	  .help = "how long finished jobs are shown" },
 	{ DAEMON(stop_drain_s), "stop-drain", OPTION_SECONDS, .default_text = "10s", .max = DAY,
-	  .help = "how long running uploads may go on when the daemon is stopped" },
+	  .help = "how long uploads may go on when the daemon is stopped" },
 	{ DAEMON(net.proxy), "proxy", OPTION_PROXY_URL,
 	  .help = "proxy for all requests; empty: none" },
 	{ DAEMON(net.ca_file), "ca-file", OPTION_FILE,
@@ -100,7 +101,7 @@ const struct option options[] = {
 	{ CACHE(sign), "sign", OPTION_WORD, .default_text = "closure", .words = sign_words,
 	  .help = "which paths are signed" },
 	{ CACHE(compression), "compression", OPTION_WORD, .default_text = "zstd", .words = compression_words,
-	  .kinds = IS_PACKED,
+	  .kinds = HAS_CODECS,
 	  .help = "how NARs are packed" },
 	{ CACHE(compression_level), "compression-level", OPTION_COUNT, .default_text = "3", .min = 1,
 	  .max = 19,

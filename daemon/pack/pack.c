@@ -104,10 +104,12 @@ static void give_engine(struct packer *packer, struct engine *engine)
 /* Gives the body its end and the caller its pack back. */
 static void finish(struct pack *pack)
 {
-	if (pack->err.kind == ERROR_NONE)
+	if (pack->err.kind == ERROR_NONE) {
+		body_set_hash(pack->spec.body, pack->file_hash);
 		body_end(pack->spec.body);
-	else
+	} else {
 		body_fail(pack->spec.body, &pack->err);
+	}
 	pack->done(pack);
 }
 

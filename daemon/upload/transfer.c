@@ -104,6 +104,7 @@ void upload_end(struct upload *u)
 	queue_job_fini(&u->job);
 	path_info_fini(&u->stored);
 	buf_fini(&u->narinfo);
+	vouch_free(u);
 	free(u->asks);
 	cache_upload_ended(u);
 }
@@ -257,6 +258,19 @@ static void on_upload_id(struct backend_op *op, const char *note)
 	on_noted(&u->q.op);
 }
 
+static void put_nar(struct upload *u)
+{
+	struct error err;
+
+	if (u->cache->backend->ops->kind == PUBLISH_WHOLE && vouch_sign(u, &err) < 0) {
+		upload_fault(u, &err);
+		return;
+	}
+	u->op = (struct backend_op){ .done = on_nar_put, .note = on_upload_id };
+	u->op_is_running = true;
+	u->cache->backend->ops->put_nar_start(u->cache->backend, &u->op, &u->object, u->nar.share->body);
+}
+
 static void on_nar_changed(struct nar_user *user)
 {
 	struct upload *u = CONTAINER_OF(user, struct upload, nar);
@@ -271,9 +285,7 @@ static void on_nar_changed(struct nar_user *user)
 		if (share->state == NAR_PACKED)
 			nar_was_sent(u);
 	} else if (share->state == NAR_PACKING || share->state == NAR_PACKED) {
-		u->op = (struct backend_op){ .done = on_nar_put, .note = on_upload_id };
-		u->op_is_running = true;
-		u->cache->backend->ops->put_nar_start(u->cache->backend, &u->op, &u->object, share->body);
+		put_nar(u);
 	}
 }
 

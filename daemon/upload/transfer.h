@@ -67,6 +67,8 @@ struct upload {
 	struct backend_object object;
 	char nar_key[96];
 	struct nar_user nar;
+	char **sigs;
+	size_t n_sigs;
 	struct buf narinfo;
 	uint64_t sent_bytes;
 	bool was_nar_there; /* a put found the NAR on the cache */
@@ -173,8 +175,10 @@ void record_mask(const struct upload *u, struct error *fault);
 /* check.c: asks the store about a path that differs, then records. */
 void check_store(struct upload *u);
 
-/* vouch.c: fills U->narinfo, signed by the cache's rule. */
+/* vouch.c: signs by the cache's rule, for U->object; and fills U->narinfo with it. */
+int vouch_sign(struct upload *u, struct error *err) MUST_CHECK;
 int vouch_format(struct upload *u, struct error *err) MUST_CHECK;
+void vouch_free(struct upload *u);
 
 /* ---- uploader.c, for transfer.c ------------------------------------------------------------------- */
 

@@ -55,7 +55,11 @@ static int key_read(struct signing_key **ret, const struct cache_config *config,
 		err->kind = ERROR_OPERATOR;
 		return error_prefix(err, "[cache \"%s\"] signing-key-file", config->name);
 	}
-	rc = signing_key_parse(ret, text, file, err);
+	/* Cachix hands out keys without a name, and wants none. */
+	if (config->kind == CACHE_CACHIX && strchr(text, ':') == NULL)
+		rc = signing_key_parse_bare(ret, config->name, text, file, err);
+	else
+		rc = signing_key_parse(ret, text, file, err);
 	explicit_bzero(text, len);
 	free(text);
 	if (rc < 0)

@@ -7,11 +7,6 @@
 
 #define SIG_MAX_BYTES KIB(1)
 
-struct upload_sigs {
-	char **texts;
-	size_t n;
-};
-
 static bool is_signed_by(const struct path_info *info, const char *key_text)
 {
 	struct public_key key;
@@ -47,34 +42,38 @@ static bool should_sign(const struct upload *u)
 	return false;
 }
 
-static void free_sigs(struct upload_sigs *sigs)
+void vouch_free(struct upload *u)
 {
-	for (size_t i = 0; i < sigs->n; i++)
-		free(sigs->texts[i]);
-	free(sigs->texts);
+	for (size_t i = 0; i < u->n_sigs; i++)
+		free(u->sigs[i]);
+	free(u->sigs);
+	u->sigs = NULL;
+	u->n_sigs = 0;
 }
 
-static int make_sigs(const struct upload *u, struct upload_sigs *sigs, struct error *err)
+int vouch_sign(struct upload *u, struct error *err)
 {
 	size_t n_keys = should_sign(u) ? u->cache->n_keys : 0;
 	struct buf buf;
 
-	sigs->texts = calloc(n_keys + 1, sizeof(sigs->texts[0]));
-	for (size_t i = 0; sigs->texts != NULL && i < n_keys; i++) {
+	vouch_free(u);
+	u->sigs = calloc(n_keys + 1, sizeof(u->sigs[0]));
+	for (size_t i = 0; u->sigs != NULL && i < n_keys; i++) {
 		buf_init(&buf, SIG_MAX_BYTES);
 		signature_format(&buf, u->cache->keys[i], &u->job.info);
-		sigs->texts[i] = buf_take(&buf);
+		u->sigs[i] = buf_take(&buf);
 		buf_fini(&buf);
-		if (sigs->texts[i] == NULL)
+		if (u->sigs[i] == NULL)
 			return error_set(err, ERROR_TRANSIENT, "out of memory");
-		sigs->n++;
+		u->n_sigs++;
 	}
-	return sigs->texts != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+	u->object.sigs = (const char *const *)u->sigs;
+	u->object.n_sigs = u->n_sigs;
+	return u->sigs != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
 }
 
 int vouch_format(struct upload *u, struct error *err)
 {
-	CLEANUP(free_sigs) struct upload_sigs sigs = { 0 };
 	struct narinfo_file file = {
 		.url = u->object.nar_key,
 		.compression = u->object.compression,
@@ -82,10 +81,10 @@ int vouch_format(struct upload *u, struct error *err)
 		.file_size = u->job.file_size,
 	};
 
-	if (make_sigs(u, &sigs, err) < 0)
+	if (vouch_sign(u, err) < 0)
 		return -1;
-	file.sigs = (const char *const *)sigs.texts;
-	file.n_sigs = sigs.n;
+	file.sigs = u->object.sigs;
+	file.n_sigs = u->object.n_sigs;
 	buf_clear(&u->narinfo);
 	return narinfo_format(&u->narinfo, &u->job.info, &file, err);
 }

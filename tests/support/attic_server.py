@@ -21,17 +21,16 @@ are paths that came before something that they refer to.
 """
 
 import argparse
-import base64
 import hashlib
 import json
 import os
 import re
-import subprocess
-import tempfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
-NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
+import own_cache
+from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32
+
 PREAMBLE_MAX = 1 << 20
 FIELDS = {"cache": str, "store_path_hash": str, "store_path": str, "references": list, "system": (str, type(None)),
           "deriver": (str, type(None)), "sigs": list, "ca": (str, type(None)), "nar_hash": str, "nar_size": int}
@@ -43,37 +42,6 @@ class Refusal(Exception):
     def __init__(self, status, name, message):
         super().__init__(message)
         self.status, self.name, self.message = status, name, message
-
-
-def nix32(data):
-    out = []
-    for n in reversed(range((len(data) * 8 - 1) // 5 + 1)):
-        b = n * 5
-        i, j = divmod(b, 8)
-        c = (data[i] >> j) | ((data[i + 1] << (8 - j)) if i + 1 < len(data) else 0)
-        out.append(NIX32[c & 0x1F])
-    return "".join(out)
-
-
-class Key:
-    """The cache's own key; openssl signs with it."""
-
-    def __init__(self, name):
-        self.name = name
-        self.dir = tempfile.TemporaryDirectory()
-        self.file = os.path.join(self.dir.name, "key.pem")
-        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", self.file], check=True)
-        der = subprocess.run(["openssl", "pkey", "-in", self.file, "-pubout", "-outform", "DER"], check=True,
-                             stdout=subprocess.PIPE).stdout
-        self.public = f"{name}:{base64.b64encode(der[-32:]).decode()}"
-
-    def sign(self, text):
-        with tempfile.NamedTemporaryFile(dir=self.dir.name) as message:
-            message.write(text.encode())
-            message.flush()
-            sig = subprocess.run(["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", self.file, "-in", message.name],
-                                 check=True, stdout=subprocess.PIPE).stdout
-        return f"{self.name}:{base64.b64encode(sig).decode()}"
 
 
 class Cache:
@@ -96,12 +64,12 @@ class Cache:
             must(isinstance(info[name], kind) and not isinstance(info[name], bool), f"type of {name}")
         base = os.path.basename(info["store_path"])
         must(os.path.dirname(info["store_path"]) == self.store_dir, "store_path is not in the store")
-        must(re.fullmatch(f"[{NIX32}]{{32}}-[0-9a-zA-Z+\\-._?=]+", base) is not None, "store_path")
+        must(re.fullmatch(BASE_NAME, base) is not None, "store_path")
         must(info["store_path_hash"] == base[:32], "store_path_hash is not that of store_path")
         must(re.fullmatch("sha256:[0-9a-f]{64}", info["nar_hash"]) is not None, "nar_hash")
         must(info["nar_size"] > 0, "nar_size")
         refs = info["references"]
-        must(all(re.fullmatch(f"[{NIX32}]{{32}}-[0-9a-zA-Z+\\-._?=]+", ref) for ref in refs), "references")
+        must(all(re.fullmatch(BASE_NAME, ref) for ref in refs), "references")
         must(refs == sorted(set(refs)), "references are not sorted")
         must(all(re.fullmatch("[^: ]+:[A-Za-z0-9+/]{86}==", sig) for sig in info["sigs"]), "sigs")
 
@@ -122,78 +90,20 @@ class Cache:
             return None
         nar_hash = "sha256:" + nix32(bytes.fromhex(info["nar_hash"][7:]))
         refs = info["references"]
-        fingerprint = ";".join(["1", info["store_path"], nar_hash, str(info["nar_size"]),
-                                ",".join(f"{self.store_dir}/{ref}" for ref in refs)])
+        text = fingerprint(info["store_path"], nar_hash, info["nar_size"], [f"{self.store_dir}/{ref}" for ref in refs])
         lines = [f"StorePath: {info['store_path']}", f"URL: nar/{hash_part}.nar", "Compression: none",
                  f"FileHash: {nar_hash}", f"FileSize: {info['nar_size']}", f"NarHash: {nar_hash}",
-                 f"NarSize: {info['nar_size']}", "References: " + " ".join(refs), f"Sig: {self.key.sign(fingerprint)}"]
+                 f"NarSize: {info['nar_size']}", "References: " + " ".join(refs), f"Sig: {self.key.sign(text)}"]
         if info["ca"] is not None:
             lines.append(f"CA: {info['ca']}")
         return "\n".join(lines) + "\n"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *args):
-        pass
-
-    def note(self, status):
-        if self.server.log is not None:
-            with self.server.cache.lock:
-                self.server.log.write(json.dumps({"method": self.command, "path": self.path, "status": status}) + "\n")
-                self.server.log.flush()
-
-    def answer(self, status, body, content_type="application/json"):
-        data = body.encode() if isinstance(body, str) else body
-        self.note(status)
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(data)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
+class Handler(own_cache.Handler):
     def refuse(self, refusal):
         self.close_connection = True  # a body may be left unread
         self.answer(refusal.status, json.dumps({"code": refusal.status, "error": refusal.name,
                                                 "message": refusal.message}))
-
-    # ---- the body, of either framing ----
-
-    def chunks(self):
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            while True:
-                n = int(self.rfile.readline().split(b";")[0], 16)
-                if n == 0:
-                    self.rfile.readline()
-                    return
-                left = n
-                while left > 0:
-                    data = self.rfile.read(min(left, 1 << 16))
-                    if not data:
-                        raise EOFError
-                    left -= len(data)
-                    yield data
-                self.rfile.readline()
-        left = int(self.headers.get("Content-Length", "0"))
-        while left > 0:
-            data = self.rfile.read(min(left, 1 << 16))
-            if not data:
-                raise EOFError
-            left -= len(data)
-            yield data
-
-    def body(self, limit):
-        data = bytearray()
-        for chunk in self.chunks():
-            data += chunk
-            if len(data) > limit:
-                raise Refusal(413, "RequestError", "Body too large")
-        return bytes(data)
 
     # ---- the API ----
 
@@ -226,8 +136,11 @@ class Handler(BaseHTTPRequestHandler):
             "upstream_cache_key_names": ["cache.nixos.org-1"], "retention_period": "Global"}))
 
     def api_missing(self):
+        body = self.body(2 << 20)
+        if body is None:
+            raise Refusal(413, "RequestError", "Body too large")
         try:
-            question = json.loads(self.body(2 << 20))
+            question = json.loads(body)
         except ValueError:
             self.answer(400, "Failed to parse the request body as JSON", "text/plain")
             return
@@ -274,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
             if len(nar) > info["nar_size"]:
                 break
         if len(nar) < info["nar_size"]:
-            raise EOFError
+            raise Incomplete
         if len(nar) > info["nar_size"]:
             raise Refusal(400, "RequestError", "More than nar_size bytes")
         digest.update(nar)
@@ -304,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
                 handler()
         except Refusal as refusal:
             self.refuse(refusal)
-        except (EOFError, ConnectionError):
+        except Incomplete:
             with self.server.cache.lock:
                 self.server.cache.incomplete += 1
             self.close_connection = True
@@ -365,6 +278,7 @@ def main():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.cache = Cache(args)
+    server.lock = server.cache.lock
     server.log = open(args.log, "w", encoding="utf-8") if args.log else None
     print(server.server_address[1], server.cache.key.public, flush=True)
     server.serve_forever()

@@ -1023,20 +1023,6 @@ static void an_upstream_is_only_asked(void **state)
 	}
 }
 
-static void kinds_that_are_not_built_say_so(void **state)
-{
-	char url[] = "cachix://name";
-	struct cache_config config = config_of(CACHE_CACHIX, url);
-	struct error err;
-	(void)state;
-
-	open_base();
-	assert_int_equal(backend_open(&backend, &loop, http, &config, STORE_DIR, &err), -1);
-	assert_int_equal(err.kind, ERROR_OPERATOR);
-	assert_string_equal(err.text, "[cache \"main\"] this version cannot write to cachix:// caches");
-	close_base();
-}
-
 static void nginx_takes_all_of_it(void **state)
 {
 	struct test_server before = server;
@@ -1114,7 +1100,6 @@ int main(void)
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),
 		cmocka_unit_test(an_upstream_is_only_asked),
-		cmocka_unit_test(kinds_that_are_not_built_say_so),
 		cmocka_unit_test(nginx_takes_all_of_it),
 	};
 
