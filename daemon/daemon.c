@@ -319,6 +319,7 @@ static int open_intake(struct daemon *daemon, struct error *err)
 static int open_parts(struct daemon *daemon, struct error *err)
 {
 	daemon->is_closing_parts = false;
+	files_raise_limit(daemon->config);
 	if (make_dirs(daemon->config, err) < 0 || open_queue(daemon, err) < 0 ||
 	    store_open(&daemon->store, &daemon->loop, daemon->config->store, err) < 0 ||
 	    open_roots(daemon, err) < 0 || policy_new(&daemon->policy, daemon->config, err) < 0 ||

@@ -58,6 +58,11 @@ void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths);
 void daemon_stop(struct daemon *daemon);
 void daemon_queue_path(const struct daemon *daemon, char ret[4096]);
 
+/* ---- files.c */
+
+/* Raises the soft limit of file descriptors to the hard one, and says so if CONFIG can need more. */
+void files_raise_limit(const struct config *config);
+
 /* ---- housekeeping.c */
 
 /* Once the daemon serves, and then by itself every minute. */

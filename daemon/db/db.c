@@ -16,6 +16,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/db/aside.h"
 #include "daemon/db/internal.h"
@@ -23,6 +24,7 @@
 enum {
 	BUSY_TIMEOUT_MS = 5000,
 	PAGE_BYTES = 4096,
+	STEPS_PER_LOOK = 10000,    /* of a reader's statement: well below a millisecond */
 	CHECKPOINT_PAGES = 1024,   /* 4 MiB: written back in passing */
 	WAL_MAX_PAGES = 16 * 1024, /* 64 MiB: from here on a commit waits for readers, and cuts the file */
 	WAL_KEPT_BYTES = 8 << 20,  /* what is left of the file after a reset */
@@ -52,6 +54,8 @@ static void note_result(struct db *db, int rc)
 int db_fail(struct db *db, int rc, struct error *err)
 {
 	note_result(db, rc);
+	if (rc == SQLITE_INTERRUPT)
+		return error_set(err, ERROR_TRANSIENT, "%s: reading it took too long", db->path);
 	return error_set(err, ERROR_TRANSIENT, "%s: %s", db->path,
 	                 sqlite3_extended_errcode(db->handle) == rc ? sqlite3_errmsg(db->handle)
 	                                                            : sqlite3_errstr(rc));
@@ -192,6 +196,7 @@ static struct db *db_new(const char *path, struct error *err)
 		error_set(err, ERROR_TRANSIENT, "out of memory");
 		return NULL;
 	}
+	db->deadline_mono_ms = UINT64_MAX;
 	return db;
 }
 
@@ -258,6 +263,18 @@ int db_open(struct db **ret, const struct db_config *config, struct error *err)
 	return 0;
 }
 
+static int on_progress(void *ctx)
+{
+	const struct db *db = ctx;
+
+	return clock_mono_ms() >= db->deadline_mono_ms;
+}
+
+void db_limit_time(struct db *reader, uint64_t ms)
+{
+	reader->deadline_mono_ms = clock_mono_ms() + ms;
+}
+
 int db_open_reader(struct db **ret, const char *path, size_t cache_bytes, struct error *err)
 {
 	struct db *db = db_new(path, err);
@@ -268,6 +285,7 @@ int db_open_reader(struct db **ret, const char *path, size_t cache_bytes, struct
 		db_close(db);
 		return -1;
 	}
+	sqlite3_progress_handler(db->handle, STEPS_PER_LOOK, on_progress, db);
 	*ret = db;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* One SQLite file that one process owns: opened safely, brought up to date, written in transactions
  * that are atomic when they are committed, in their order, and durable after db_sync.
- * Limits: page cache as asked; the WAL is written back from 4 MiB on, and cut at 64 MiB at the latest
- * if readers let it.
+ * Limits: page cache as asked; the WAL is written back from 4 MiB on, and cut at 64 MiB. While a reader
+ * holds an old state it cannot be cut: then each commit beyond that waits up to 5 s for it.
  * Errors: TRANSIENT (busy, disk full, I/O), OPERATOR (another process has it, a newer schema, another
  * program's, a network file system). After a failed fsync, or once damage was seen, db_is_broken says
  * true for good: what was written last may not be on disk, so the process must not go on.
@@ -34,6 +34,9 @@ int db_open(struct db **ret, const struct db_config *config, struct error *err) 
 
 /* A second connection that only reads, to a file that is open in this process. */
 int db_open_reader(struct db **ret, const char *path, size_t cache_bytes, struct error *err) MUST_CHECK;
+/* What a reader reads from now on fails (TRANSIENT) once MS have passed, for the WAL grows as long as
+ * somebody looks at an old state. */
+void db_limit_time(struct db *reader, uint64_t ms);
 
 void db_close(struct db *db); /* takes NULL; every statement goes with it */
 

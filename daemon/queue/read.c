@@ -12,6 +12,8 @@ enum {
 	READ_CACHE_BYTES = 2 << 20,
 	ROWS_MAX = 4096,        /* of one page, whatever is asked for */
 	WAIT_PATHS_MAX = 20000, /* that a wait looks at, beside those asked for */
+	READ_MAX_MS = 30000,
+	CHECK_MAX_MS = 120000, /* for one table; a larger one is not checked */
 };
 /* Roots without a job stand behind all jobs in the order of listings. */
 #define ROOT_KEY ((int64_t)1 << 62)
@@ -492,6 +494,7 @@ static int run_read(struct reader *reader, struct queue_read *read)
 	struct db *db = reader->db;
 	struct error ignored;
 
+	db_limit_time(db, read == &reader->check ? CHECK_MAX_MS : READ_MAX_MS);
 	if (read == &reader->check)
 		return check_table(db, tables[reader->check_table], &read->err);
 

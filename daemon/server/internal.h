@@ -14,6 +14,7 @@ struct server {
 	char *socket_path; /* that we made; NULL: the socket was handed in */
 	uv_poll_t listener;
 	struct timer accept_timer; /* while there are no file descriptors left */
+	bool lacks_fds;            /* and that was said */
 	struct timer news_timer;
 	unsigned n_handles; /* open: listener, both timers */
 

@@ -157,10 +157,13 @@ static void on_connections(uv_poll_t *poll, int status, int events)
 		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
+			server->lacks_fds = false;
 			welcome(server, fd);
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			log_warning("no connection taken: %s, trying again in %d ms", strerror(errno),
-			            NO_FDS_MS);
+			if (!server->lacks_fds)
+				log_warning("no connection taken: %s, trying again every %d ms",
+				            strerror(errno), NO_FDS_MS);
+			server->lacks_fds = true;
 			uv_poll_stop(poll);
 			timer_set(&server->accept_timer, NO_FDS_MS);
 			return;

@@ -50,7 +50,9 @@ static int make_temp_dir(void **state)
 {
 	(void)state;
 	faulty_vfs = (struct faulty_vfs){ 0 };
-	snprintf(dir, sizeof(dir), "/tmp/nncache-test-db-XXXXXX");
+	/* In memory if possible: only one test is of the disk, and brings its own. */
+	snprintf(dir, sizeof(dir), "%s/nncache-test-db-XXXXXX",
+	         access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/queue.db", dir);
 	return 0;
@@ -544,6 +546,54 @@ static void the_wal_has_a_ceiling(void **state)
 	db_close(db);
 }
 
+static off_t size_of_wal(void)
+{
+	char wal[160];
+	struct stat st;
+
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	assert_int_equal(stat(wal, &st), 0);
+	return st.st_size;
+}
+
+static void the_wal_is_cut_as_soon_as_a_reader_lets_it(void **state)
+{
+	struct db *db = open_one(), *reader = NULL;
+	(void)state;
+
+	assert_int_equal(db_open_reader(&reader, path, MIB(1), &err), 0);
+	assert_int_equal(db_exec(reader, "BEGIN; SELECT count(*) FROM t", &err), 0);
+	while (db_wal_bytes_max(db) < 64 << 20)
+		assert_int_equal(db_exec(db, "INSERT INTO t (b) VALUES (randomblob(1000000))", &err), 0);
+	/* The last commit waited for the reader, but not for ever. */
+	assert_int_equal(db_exec(reader, "COMMIT", &err), 0);
+	assert_int_equal(insert(db, 1000, "a"), 0);
+	assert_true(size_of_wal() < 9 << 20);
+	db_close(reader);
+	db_close(db);
+}
+
+static void a_reader_may_not_hold_the_wal_for_ever(void **state)
+{
+	static const char endless[] = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+				      " SELECT count(*) FROM c";
+	struct db *db = open_one(), *reader = NULL;
+	(void)state;
+
+	assert_int_equal(db_open_reader(&reader, path, MIB(1), &err), 0);
+	assert_int_equal(db_exec(reader, "BEGIN; SELECT count(*) FROM t", &err), 0);
+	db_limit_time(reader, 50);
+	assert_int_equal(db_exec(reader, endless, &err), -1);
+	assert_int_equal(err.kind, ERROR_TRANSIENT);
+	assert_non_null(strstr(err.text, "too long"));
+	assert_false(db_is_broken(reader));
+	db_rollback(reader);
+	db_limit_time(reader, 60000);
+	assert_int_equal(count(reader), 0);
+	db_close(reader);
+	db_close(db);
+}
+
 static void a_full_disk_is_transient_and_passes(void **state)
 {
 	char filler[128];
@@ -615,6 +665,8 @@ int main(void)
 		TEST(a_network_file_system_is_refused),
 		TEST(a_reader_sees_commits_and_cannot_write),
 		TEST(the_wal_has_a_ceiling),
+		TEST(the_wal_is_cut_as_soon_as_a_reader_lets_it),
+		TEST(a_reader_may_not_hold_the_wal_for_ever),
 		TEST(a_full_disk_is_transient_and_passes),
 	};
 
