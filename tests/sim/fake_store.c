@@ -154,6 +154,18 @@ void fake_store_build(unsigned path)
 	}
 }
 
+void fake_store_build_again(void)
+{
+	for (unsigned i = 0; i < store_model.n_paths; i++) {
+		struct store_path *p = &store_model.paths[i];
+
+		if (!p->was_valid || p->is_valid)
+			continue;
+		fake_store_build(i);
+		p->is_kept = true;
+	}
+}
+
 void fake_store_collect(bool deleted[STORE_PATHS_MAX])
 {
 	bool live[STORE_PATHS_MAX] = { false };

@@ -45,6 +45,8 @@ void fake_store_init(unsigned n_paths);
 unsigned fake_store_number(const char *path);
 /* Makes it valid, and all that it refers to; what was valid once can have other contents now. */
 void fake_store_build(unsigned path);
+/* All that was collected is built again, and kept by somebody. */
+void fake_store_build_again(void);
 /* Sets IN[p] for every p of the closure of PATH. */
 void fake_store_closure(unsigned path, bool in[STORE_PATHS_MAX]);
 /* Deletes what no root leads to; sets DELETED. */

@@ -357,13 +357,3 @@ void hooks_power_cut(void)
 	for (unsigned i = 0; i < n_promises; i++)
 		promises[i].is_excused = promises[i].is_excused || promises[i].kind == PROMISE_ROOT;
 }
-
-void hooks_build_again(void)
-{
-	for (unsigned i = 0; i < n_promises; i++) {
-		if (!promises[i].is_excused)
-			continue;
-		fake_store_build(promises[i].path);
-		store_model.paths[promises[i].path].is_kept = true;
-	}
-}

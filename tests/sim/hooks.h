@@ -33,9 +33,6 @@ void hooks_power_cut(void);
 void spool_power_cut(void);
 bool spool_is_empty(void);
 
-/* What nobody had promised to protect was collected, perhaps: somebody builds it again, and keeps it. */
-void hooks_build_again(void);
-
 const char *promise_name(const struct promise *promise);
 /* Is all of its closure where it was promised to be? */
 bool promise_is_kept(const struct promise *promise);

@@ -244,7 +244,7 @@ static void on_heal(struct fake_event *event)
 	store_model.fail_one_in = 0;
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		store_model.paths[i].is_damaged = false;
-	hooks_build_again();
+	fake_store_build_again();
 	operator_heals();
 	if (life.queue == NULL)
 		start_in(1);
