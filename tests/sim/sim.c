@@ -3,6 +3,8 @@
  *
  *	sim [--seeds N | --seconds S] [--from X] [--jobs N]      seeds X, X+1, ... until one fails
  *	sim --seed X [--trace]                                   that one alone
+ *	sim --cuts [--seeds N] [--from X]                        instead of chance: the power is cut once, at
+ *each boundary of a sync in turn sim --seed X --cut N [--trace]                           one of those
  *
  * Exit status: 0 all held; 1 a seed failed: its sentence and how to replay it are on stdout; 2 usage. */
 #include <errno.h>
@@ -30,14 +32,16 @@
 static struct {
 	uint64_t n_seeds, seconds, from;
 	unsigned n_jobs;
-	bool is_traced;
+	bool is_traced, cuts;
+	uint64_t cut; /* 2 * boundary + loses_all; 0: none */
 	const char *program;
 	char dir[64];
 } options = { .n_jobs = 2, .from = 1 };
 
 /* What the workers share. */
 struct progress {
-	atomic_uint_fast64_t next, n_done;
+	atomic_uint_fast64_t next, n_done, n_cuts;
+	atomic_uint_fast64_t n_points[JOBS_MAX];
 	atomic_bool has_failed;
 };
 
@@ -66,24 +70,29 @@ static void remove_tree(const char *dir)
 }
 
 /* In a process of its own, in an empty directory. */
-static _Noreturn void run_seed(uint64_t seed, const char *dir)
+static _Noreturn void run_seed(uint64_t seed, const char *dir, const struct world_cut *cut)
 {
 	alarm(SEED_MAX_S);
 	log_init(options.is_traced ? LOG_LEVEL_INFO : (enum log_level)0, false);
 	chance_init(seed, options.is_traced);
-	world_run(dir);
+	if (cut != NULL)
+		world_run_cut(dir, cut);
+	else
+		world_run(dir);
 	_exit(0);
 }
 
-static bool try_seed(uint64_t seed, const char *dir)
+static bool try_seed(uint64_t seed, const char *dir, const struct world_cut *cut)
 {
 	int status;
 	pid_t pid;
 
+	if (mkdir(dir, 0700) < 0)
+		fprintf(stderr, "%s: %s\n", dir, strerror(errno));
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0)
-		run_seed(seed, dir);
+		run_seed(seed, dir, cut);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
 		printf("seed %" PRIu64 ": cannot be run: %s\n", seed, strerror(errno));
 		return false;
@@ -91,10 +100,38 @@ static bool try_seed(uint64_t seed, const char *dir)
 	if (WIFSIGNALED(status))
 		printf("seed %" PRIu64 ": ended by signal %d (%s)\n", seed, WTERMSIG(status),
 		       WTERMSIG(status) == SIGALRM ? "it turns in a circle" : strsignal(WTERMSIG(status)));
-	if (status != 0)
+	if (status != 0 && cut != NULL)
+		printf("replay: %s --seed %" PRIu64 " --cut %" PRIu64 " --trace\n", options.program, seed,
+		       2 * cut->at + cut->loses_all);
+	else if (status != 0)
 		printf("replay: %s --seed %" PRIu64 " --trace\n", options.program, seed);
 	fflush(stdout);
+	remove_tree(dir);
 	return status == 0;
+}
+
+/* First without a cut, to count the boundaries. */
+static bool try_cuts(uint64_t seed, const char *dir, struct progress *progress, unsigned number)
+{
+	struct world_cut cut = { .n_points = &progress->n_points[number] };
+	uint64_t n;
+
+	if (options.cut > 0) {
+		cut.at = options.cut / 2;
+		cut.loses_all = options.cut % 2;
+		return try_seed(seed, dir, &cut);
+	}
+	if (!try_seed(seed, dir, &cut))
+		return false;
+	n = *cut.n_points;
+	for (cut.at = 1; cut.at <= n; cut.at++)
+		for (int loses_all = 0; loses_all <= 1; loses_all++) {
+			cut.loses_all = loses_all;
+			if (!try_seed(seed, dir, &cut))
+				return false;
+			progress->n_cuts++;
+		}
+	return true;
 }
 
 static void work(struct progress *progress, unsigned number)
@@ -108,12 +145,11 @@ static void work(struct progress *progress, unsigned number)
 		if (options.seconds > 0 ? real_s() >= until_s : i >= options.n_seeds)
 			return;
 		snprintf(dir, sizeof(dir), "%s/%u", options.dir, number);
-		mkdir(dir, 0700);
-		if (!try_seed(options.from + i, dir))
+		if (options.cuts ? !try_cuts(options.from + i, dir, progress, number)
+		                 : !try_seed(options.from + i, dir, NULL))
 			progress->has_failed = true;
 		else
 			progress->n_done++;
-		remove_tree(dir);
 	}
 }
 
@@ -138,6 +174,8 @@ static int run(void)
 		;
 	printf("%" PRIuFAST64 " seeds from %" PRIu64 " on held, in %" PRIu64 " s\n", progress->n_done,
 	       options.from, real_s() - begun_s);
+	if (options.cuts)
+		printf("with %" PRIuFAST64 " power cuts\n", progress->n_cuts);
 	return progress->has_failed;
 }
 
@@ -150,6 +188,8 @@ static bool parse(int argc, char **argv)
 		{ "jobs", required_argument, NULL, 'j' },
 		{ "seed", required_argument, NULL, 'x' },
 		{ "trace", no_argument, NULL, 't' },
+		{ "cuts", no_argument, NULL, 'c' },
+		{ "cut", required_argument, NULL, 'k' },
 		{ 0 },
 	};
 	int c;
@@ -167,10 +207,13 @@ static bool parse(int argc, char **argv)
 			options.from = value;
 		else if (c == 'j')
 			options.n_jobs = value > 0 && value <= JOBS_MAX ? (unsigned)value : 1;
+		else if (c == 'k')
+			options.cut = value;
 		else if (c == 't')
 			options.is_traced = true;
-		else
+		else if (c != 'c')
 			return false;
+		options.cuts = options.cuts || c == 'c' || c == 'k';
 		if (c == 'x')
 			options.n_seeds = options.n_jobs = 1;
 	}
@@ -183,8 +226,8 @@ int main(int argc, char **argv)
 	int status;
 
 	if (!parse(argc, argv)) {
-		fprintf(stderr,
-		        "usage: sim [--seeds N | --seconds S] [--from X] [--jobs N] | --seed X [--trace]\n");
+		fprintf(stderr, "usage: sim [--cuts] [--seeds N | --seconds S] [--from X] [--jobs N]\n"
+		                "       sim --seed X [--cut N] [--trace]\n");
 		return 2;
 	}
 	snprintf(options.dir, sizeof(options.dir), "%s/nncache-sim-XXXXXX",

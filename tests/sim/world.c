@@ -36,6 +36,8 @@ static struct {
 	bool is_full, was_full; /* the disk; and when this life began */
 	bool boots;             /* after a power cut, the daemon before the collector */
 	uint64_t healed_ms, well_since_ms;
+	const struct world_cut *cut; /* NULL: everything is left to chance */
+	bool is_buried;              /* one that died already */
 	struct fake_event start, stop, heal, gc, trouble;
 } w;
 
@@ -55,7 +57,8 @@ static void between(void)
 
 static void at_point(enum crash_vfs_point point)
 {
-	(void)point;
+	if (w.cut != NULL && point != CRASH_BEFORE_WRITE && !w.is_buried && ++*w.cut->n_points == w.cut->at)
+		die(DEATH_POWER_CUT);
 	if (w.steps_left >= 0 && w.steps_left-- == 0)
 		die(chance_one_in(2) ? DEATH_KILL : DEATH_POWER_CUT);
 }
@@ -78,6 +81,7 @@ static void start_in(uint64_t delay_ms)
 static void bury(void)
 {
 	trace(w.death == DEATH_KILL ? "dies" : "loses its power");
+	w.is_buried = true;
 	fake_cache_cut_off();
 	life_forget();
 	close_range(FIRST_FD, ~0U, 0);
@@ -87,7 +91,7 @@ static void bury(void)
 		crash_vfs_kill();
 		hooks_hang_up();
 	} else {
-		crash_vfs_power_cut(chance_one_in(3));
+		crash_vfs_power_cut(w.cut != NULL ? w.cut->loses_all : chance_one_in(3));
 		hooks_power_cut();
 		fake_root_power_cut();
 		spool_power_cut();
@@ -219,7 +223,8 @@ static void on_stop(struct fake_event *event)
 {
 	(void)event;
 	if (life.is_ready && !life.is_closing) {
-		w.steps_left = w.steps_left < 0 && chance_one_in(2) ? chance_below(200) : w.steps_left;
+		if (w.cut == NULL && w.steps_left < 0 && chance_one_in(2))
+			w.steps_left = chance_below(200);
 		life_close();
 	}
 }
@@ -287,15 +292,15 @@ static void begin(void)
 	fake_cache_init(has_upstream);
 	life_configure(1 + chance_below(chance_one_in(3) ? CACHES_MAX : 1), has_upstream);
 	hooks_init(1 + chance_below(chance_one_in(3) ? 16 : 6), lasts_ms);
-	w.lives_left = chance_below(6);
+	w.lives_left = w.cut != NULL ? 0 : chance_below(6);
 	fake_loop_between(between);
 	crash_vfs_watch(at_point);
 	start_in(chance_below(1000));
 	fake_event_in(&w.gc, chance_below(1000), on_gc);
 	fake_event_in(&w.heal, lasts_ms, on_heal);
-	if (!chance_one_in(5))
+	if (!chance_one_in(5) && w.cut == NULL)
 		fake_event_in(&w.trouble, chance_below(500), on_trouble);
-	if (chance_one_in(3))
+	if (chance_one_in(3) || w.cut != NULL)
 		fake_event_in(&w.stop, chance_below((unsigned)lasts_ms), on_stop);
 	w.steps_left = -1;
 }
@@ -313,4 +318,11 @@ void world_run(const char *dir)
 		look();
 	}
 	verify_end();
+}
+
+void world_run_cut(const char *dir, const struct world_cut *cut)
+{
+	w.cut = cut;
+	*cut->n_points = 0;
+	world_run(dir);
 }
