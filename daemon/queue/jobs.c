@@ -300,6 +300,21 @@ static int forget_file(struct queue_db *q, int64_t id, struct error *err)
 	return stmt_run(st, err);
 }
 
+/* The root that wanted the job last can be forgotten, while another one names its path. */
+static int resolve_another_root(struct queue_db *q, int64_t path, int64_t now, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT t.id FROM path p CROSS JOIN root t ON t.path = p.path AND t.state IN (0, 1)"
+	     " WHERE p.id = :path LIMIT 1");
+	enum stmt_result result;
+
+	stmt_bind_int(st, ":path", path);
+	result = stmt_step(st, err);
+	if (result != STMT_ROW)
+		return result == STMT_FAILED ? -1 : 0;
+	return root_resolve_again(q, stmt_int(st, 0), now, err);
+}
+
 /* Sees to it that somebody works on a reference that the job waits for. Returns 0 if nobody can. */
 static int attend(struct queue_db *q, const struct job *job, const struct missing *missing, int64_t now,
                   struct error *err)
@@ -308,8 +323,10 @@ static int attend(struct queue_db *q, const struct job *job, const struct missin
 	int rc;
 
 	/* Its closure was left out when the root was resolved: it was known to be there then. */
-	if (missing->job == 0)
-		return root_resolve_again(q, job->root, now, err);
+	if (missing->job == 0) {
+		rc = root_resolve_again(q, job->root, now, err);
+		return rc == 0 ? resolve_another_root(q, job->path, now, err) : rc;
+	}
 	if (missing->state != JOB_DONE)
 		return 1;
 	rc = job_load(q, missing->job, &needed, err);

@@ -1435,6 +1435,29 @@ static void what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it(void *
 	upload(2);
 }
 
+static void what_a_forgotten_root_left_is_mended_by_another_root_of_its_path(void **state)
+{
+	struct queue_job job;
+	int64_t root;
+	(void)state;
+
+	PUSH({ .path = 2, .refs = { 1 } }); /* 1 was there */
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	forget(P(3), 0, false);
+	job = take(2);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_counts(0, 0, 1, 0, 0, 0);
+	root = claim_root(NULL);
+	assert_int_equal(page(root, (const struct node[]){ { .path = 1 }, { .path = 2, .refs = { 1 } } }, 2,
+	                      (struct page_options){ 0 }),
+	                 0);
+	end_root(root, ROOT_QUEUED, NULL);
+	upload(1);
+	upload(2);
+	assert_string_equal(released, "p2");
+}
+
 static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **state)
 {
 	struct queue_job job, flying;
@@ -2130,6 +2153,7 @@ int main(void)
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
+		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
 		TEST(forgetting_on_one_cache_leaves_the_other),
 		TEST(forgetting_thousands_goes_in_pages),
