@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -93,6 +94,28 @@ int read_file(const char *path, size_t max_bytes, char **ret, size_t *ret_len, s
 	return 0;
 }
 
+int fsync_dir(const char *dir, struct error *err)
+{
+	CLEANUP(close_fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return error_set(err, ERROR_TRANSIENT, "%s: %s", dir, strerror(errno));
+	return 0;
+}
+
+void fsync_parent(const char *dir)
+{
+	char path[4096];
+	struct error ignored;
+	char *slash;
+
+	snprintf(path, sizeof(path), "%s", dir);
+	slash = strrchr(path, '/');
+	if (slash != NULL)
+		slash[slash == path] = '\0';
+	(void)!fsync_dir(slash != NULL ? path : ".", &ignored);
+}
+
 int make_dir(const char *dir, mode_t mode, int parents, struct error *err)
 {
 	char path[4096];
@@ -105,20 +128,15 @@ int make_dir(const char *dir, mode_t mode, int parents, struct error *err)
 		if (*p != '/')
 			continue;
 		*p = '\0';
-		if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		if (mkdir(path, 0755) == 0)
+			fsync_parent(path);
+		else if (errno != EEXIST)
 			return error_set(err, ERROR_TRANSIENT, "%s: %s", path, strerror(errno));
 		*p = '/';
 	}
 	if (mkdir(path, mode) < 0 && errno != EEXIST)
 		return error_set(err, ERROR_TRANSIENT, "%s: %s", path, strerror(errno));
-	return 0;
-}
-
-int fsync_dir(const char *dir, struct error *err)
-{
-	CLEANUP(close_fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd) < 0)
-		return error_set(err, ERROR_TRANSIENT, "%s: %s", dir, strerror(errno));
+	/* Also of one that was there: whoever made it may have died before this. */
+	fsync_parent(path);
 	return 0;
 }

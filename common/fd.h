@@ -26,5 +26,8 @@ int read_file(const char *path, size_t max_bytes, char **ret, size_t *ret_len, s
 int make_dir(const char *dir, mode_t mode, int parents, struct error *err) MUST_CHECK;
 
 int fsync_dir(const char *dir, struct error *err) MUST_CHECK;
+/* What is in DIR is not durable before DIR's own name is. Where its parent may not be read, that is left to
+ * the system. */
+void fsync_parent(const char *dir);
 
 #endif

@@ -142,6 +142,12 @@ static void run_prepare(struct file_call *call)
 			return;
 		sweep_folder(cache->folders[i]);
 	}
+	/* What is found there may be from one who died before its name was durable; others are to build on
+	 * it. */
+	fsync_parent(cache->folders[FOLDER_TOP]);
+	for (int i = 0; i < N_FOLDERS; i++)
+		if (sync_folder(cache->folders[i], &call->err) < 0)
+			return;
 	got = read_cache_info(cache, &call->err);
 	if (got != 0 || make_cache_info(cache, &call->err) < 0)
 		return;

@@ -1,0 +1,350 @@
+/* Our own files and the power: what a hook spooled, and what a cache in a directory took, cut at every change
+ * of a name and at every fsync, with all lost that no fsync held, and with some of it. The real code writes;
+ * what is left is looked at against what had been promised until then. The queue's file has sim --cuts. */
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/spool.h"
+#include "daemon/backend/kind.h"
+#include "daemon/format/narinfo.h"
+#include "tests/sim/chance.h"
+#include "tests/sim/fake_loop.h"
+#include "tests/support/crash_files.h"
+#include "tests/unit/test.h"
+
+#define STORE_DIR "/nix/store"
+#define N_OBJECTS 3
+#define N_CHANCES 3 /* cuts by chance at each point, beside the one that loses all */
+
+static struct {
+	char dir[64], top[96], left[96]; /* left: what the power cut left of top */
+	unsigned n_points;
+	unsigned n_spooled; /* those that are promised */
+	bool has_nar[N_OBJECTS], has_info[N_OBJECTS];
+	struct loop loop;
+	struct body_pool *pool;
+	struct backend *backend;
+	bool is_done, is_cutting;
+} t;
+
+static int on_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static void remove_dir(const char *dir)
+{
+	if (nftw(dir, on_entry, 8, FTW_DEPTH | FTW_PHYS) < 0)
+		fail_msg("%s: %s", dir, strerror(errno));
+}
+
+static int setup(void **state)
+{
+	struct error err;
+	(void)state;
+
+	memset(&t, 0, sizeof(t));
+	chance_init(1, false);
+	snprintf(t.dir, sizeof(t.dir), "%s/nncache-test-XXXXXX",
+	         access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	assert_non_null(mkdtemp(t.dir));
+	snprintf(t.top, sizeof(t.top), "%s/top", t.dir);
+	snprintf(t.left, sizeof(t.left), "%s/left", t.dir);
+	assert_int_equal(make_dir(t.top, 0755, false, &err), 0);
+	crash_files_begin(t.top);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	crash_files_watch(NULL);
+	crash_files_end();
+	fake_loop_forget();
+	remove_dir(t.dir);
+	return 0;
+}
+
+/* Calls CHECK for each way in which the power can go now. */
+static void cut(void (*check)(void))
+{
+	struct error err;
+
+	if (t.is_cutting)
+		return; /* what we do here ourselves */
+	t.is_cutting = true;
+	t.n_points++;
+	for (int i = 0; i <= N_CHANCES; i++) {
+		assert_int_equal(make_dir(t.left, 0755, false, &err), 0);
+		crash_files_leave(t.left, i > 0 ? chance_bits : NULL);
+		check();
+		remove_dir(t.left);
+	}
+	t.is_cutting = false;
+}
+
+/* Is the file NAME of what is left there, with these bytes? */
+static bool is_left(const char *name, const char *bytes, size_t n)
+{
+	char path[512], *text = NULL;
+	struct error err;
+	size_t len;
+	bool is_same;
+
+	snprintf(path, sizeof(path), "%s/%s", t.left, name);
+	if (access(path, F_OK) < 0)
+		return false;
+	assert_int_equal(read_file(path, 65536, &text, &len, &err), 0);
+	is_same = len == n && memcmp(text, bytes, n) == 0;
+	free(text);
+	if (!is_same)
+		fail_msg("%s has %zu bytes, not what was written", name, len);
+	return true;
+}
+
+/* ---- the spool --------------------------------------------------------------------------------------- */
+
+static const char *request_of(unsigned i)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "nncache 1 enqueue\npath /nix/store/%032u-x\nend\n", i);
+	return text;
+}
+
+/* A request is there whole, or not at all; they come in the order in which they were left. */
+static void check_spool(void)
+{
+	char dir[160], name[512];
+	struct dirent **entries;
+	unsigned n_found = 0;
+	int n;
+
+	snprintf(dir, sizeof(dir), "%s/state/spool", t.left);
+	n = access(dir, F_OK) == 0 ? scandir(dir, &entries, NULL, alphasort) : -1;
+	for (int i = 0; i < n; i++) {
+		if (spool_name_parse(entries[i]->d_name, NULL)) {
+			snprintf(name, sizeof(name), "state/spool/%s", entries[i]->d_name);
+			assert_true(is_left(name, request_of(n_found), strlen(request_of(n_found))));
+			n_found++;
+		}
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	assert_true(n_found >= t.n_spooled);
+}
+
+static void on_spool_point(void)
+{
+	cut(check_spool);
+}
+
+static void what_a_hook_spooled_outlives_a_power_cut(void **state)
+{
+	char dir[128];
+	struct error err;
+	(void)state;
+
+	snprintf(dir, sizeof(dir), "%s/state/spool", t.top);
+	crash_files_watch(on_spool_point);
+	assert_int_equal(make_dir(dir, 0700, true, &err), 0);
+	for (unsigned i = 0; i < N_OBJECTS; i++) {
+		assert_int_equal(spool_write(dir, request_of(i), strlen(request_of(i)), &err), 0);
+		t.n_spooled++;
+		cut(check_spool);
+	}
+	assert_true(t.n_points > N_OBJECTS * 4);
+}
+
+/* ---- a cache in a directory -------------------------------------------------------------------------- */
+
+static char nar_keys[N_OBJECTS][32], paths[N_OBJECTS][80];
+static struct path_info infos[N_OBJECTS];
+static struct backend_object objects[N_OBJECTS];
+static struct buf texts[N_OBJECTS];
+
+static const char *nar_of(unsigned i)
+{
+	static char bytes[600];
+
+	snprintf(bytes, sizeof(bytes), "%0*u", 500 + (int)i, i);
+	return bytes;
+}
+
+static void make_objects(void)
+{
+	struct error err;
+
+	for (unsigned i = 0; i < N_OBJECTS; i++) {
+		struct narinfo_file file = { .url = nar_keys[i],
+			                     .compression = "none",
+			                     .file_size = 500 + i };
+
+		snprintf(nar_keys[i], sizeof(nar_keys[i]), "nar/%u.nar", i);
+		snprintf(paths[i], sizeof(paths[i]), STORE_DIR "/%032u-x", i);
+		infos[i] = (struct path_info){ .path = paths[i], .nar_size = 500 + i };
+		objects[i] = (struct backend_object){ .info = &infos[i],
+			                              .nar_key = nar_keys[i],
+			                              .compression = "none" };
+		buf_init(&texts[i], 4096);
+		assert_int_equal(narinfo_format(&texts[i], &infos[i], &file, &err), 0);
+	}
+}
+
+static void free_objects(void)
+{
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		buf_fini(&texts[i]);
+}
+
+static void check_cache(void)
+{
+	char name[160], key[NARINFO_KEY_SIZE];
+
+	for (unsigned i = 0; i < N_OBJECTS; i++) {
+		bool has_nar, has_info;
+
+		snprintf(name, sizeof(name), "cache/%s", nar_keys[i]);
+		has_nar = is_left(name, nar_of(i), strlen(nar_of(i)));
+		snprintf(name, sizeof(name), "cache/%s", format_narinfo_key(key, paths[i]));
+		has_info = is_left(name, texts[i].data, texts[i].len);
+		if (has_info && !has_nar)
+			fail_msg("the narinfo of %u is left, and not its NAR", i);
+		if ((t.has_nar[i] && !has_nar) || (t.has_info[i] && !has_info))
+			fail_msg("the cache said it had taken %u", i);
+	}
+}
+
+static void on_cache_point(void)
+{
+	cut(check_cache);
+}
+
+static void on_op(struct backend_op *op)
+{
+	assert_int_equal(op->err.kind, ERROR_NONE);
+	t.is_done = true;
+}
+
+static int64_t turns_left; /* until the process is killed; negative: it lives */
+
+/* Returns whether OP came to its end. */
+static bool run(void)
+{
+	while (!t.is_done && turns_left != 0) {
+		fake_loop_turn();
+		turns_left--;
+	}
+	if (!t.is_done)
+		return false;
+	t.is_done = false;
+	return true;
+}
+
+static struct body *body_of(unsigned i)
+{
+	struct body_reserve reserve;
+	struct error err;
+
+	body_reserve_start(t.pool, &reserve, 1000, NULL);
+	loop_unpost(&t.loop, &reserve.post);
+	assert_int_equal(body_append(reserve.body, nar_of(i), strlen(nar_of(i)), &err), 0);
+	body_end(reserve.body);
+	return reserve.body;
+}
+
+static bool put(struct backend_op *op, unsigned i)
+{
+	const struct backend_ops *ops = t.backend->ops;
+	struct body *body = body_of(i);
+
+	*op = (struct backend_op){ .done = on_op };
+	ops->find_info_start(t.backend, op, paths[i]);
+	if (!run() || op->found)
+		return t.has_info[i] = op->found;
+	ops->find_nar_start(t.backend, op, &objects[i]);
+	if (!run())
+		return false;
+	if (!op->found)
+		ops->put_nar_start(t.backend, op, &objects[i], body);
+	if (!op->found && !run())
+		return false;
+	t.has_nar[i] = true;
+	body_unref(body);
+	cut(check_cache);
+	ops->put_info_start(t.backend, op, &objects[i], texts[i].data, texts[i].len);
+	if (!run())
+		return false;
+	t.has_info[i] = true;
+	cut(check_cache);
+	return true;
+}
+
+/* One life of the daemon, as long as TURNS. */
+static bool live(int64_t turns)
+{
+	struct backend_op *op = calloc(1, sizeof(*op)); /* what is under way when it is killed stays */
+	char url[160];
+	struct error err;
+	bool ended;
+
+	turns_left = turns;
+	t.is_done = false;
+	assert_int_equal(loop_init(&t.loop, &err), 0);
+	assert_int_equal(body_pool_open(&t.pool, &t.loop, MIB(16), t.dir, MIB(16), &err), 0);
+	snprintf(url, sizeof(url), "file://%s/cache", t.top);
+	assert_int_equal(file_backend_open(&t.backend, &t.loop, url, STORE_DIR, &err), 0);
+	op->done = on_op;
+	t.backend->ops->prepare_start(t.backend, op);
+	ended = run();
+	for (unsigned i = 0; ended && i < N_OBJECTS; i++)
+		ended = put(op, i);
+	fake_loop_forget();
+	return ended;
+}
+
+/* Killed after so many turns, started again, and the power goes in the second life. */
+static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
+{
+	bool ended = false;
+	(void)state;
+
+	make_objects();
+	for (int64_t turns = 1; !ended; turns++) {
+		struct error err;
+
+		remove_dir(t.top);
+		assert_int_equal(make_dir(t.top, 0755, false, &err), 0);
+		crash_files_begin(t.top);
+		crash_files_watch(on_cache_point);
+		memset(t.has_nar, 0, sizeof(t.has_nar));
+		memset(t.has_info, 0, sizeof(t.has_info));
+		ended = live(turns);
+		if (!ended)
+			assert_true(live(-1));
+		crash_files_watch(NULL);
+	}
+	free_objects();
+	assert_true(t.n_points > 100);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(what_a_hook_spooled_outlives_a_power_cut),
+		TEST(a_cache_in_a_directory_outlives_a_power_cut),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
