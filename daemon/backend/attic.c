@@ -142,6 +142,7 @@ static void explain(void *ctx, struct http_request *req)
 	if (req->err.kind != ERROR_NONE)
 		error_set(&req->err, req->status == 404 ? ERROR_OPERATOR : req->err.kind, "%s",
 		          buf_text(&text));
+	make_plain(req->err.text);
 	buf_fini(&text);
 	json_decref(root);
 }
@@ -191,6 +192,8 @@ static void on_config(struct http_request *req)
 	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, &why);
 	rc = root == NULL ? refuse_config(call, why.text, &err) : check_config(call, root, &err);
 	json_decref(root);
+	if (rc < 0)
+		make_plain(err.text);
 	call_end(call, rc < 0 ? &err : NULL);
 }
 

@@ -71,6 +71,7 @@ static int refuse_answer(const struct batch *batch, const char *why, struct erro
 	error_set(err, ERROR_OPERATOR,
 	          "POST %s: answered with something that is not a list of missing paths (%s)", buf_text(&url),
 	          why);
+	make_plain(err->text);
 	buf_fini(&url);
 	return -1;
 }

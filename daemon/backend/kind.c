@@ -91,6 +91,13 @@ void wipe_text(char **text)
 	*text = NULL;
 }
 
+void make_plain(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = ' ';
+}
+
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path)
 {
 	snprintf(key, NARINFO_KEY_SIZE, "%.*s.narinfo", STORE_HASH_LEN, store_path_base(path));

@@ -35,6 +35,9 @@ ssize_t op_read_body(struct backend_op *op, struct body *body, uint64_t offset, 
 /* Overwrites and frees *TEXT, a secret, and leaves NULL; takes NULL there. */
 void wipe_text(char **text);
 
+/* Makes each control character of TEXT a blank: words of a server, on the way to a person. */
+void make_plain(char *text);
+
 /* "HASH.narinfo" of the store path PATH. */
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/backend/kind.h"
 #include "daemon/backend/xml.h"
 #include "daemon/http/fault.h"
 
@@ -85,14 +86,6 @@ static const struct meaning *meaning_of(const char *code)
 		if (strcmp(meanings[i].code, code) == 0)
 			return &meanings[i];
 	return NULL;
-}
-
-/* Words of a server: one line, nothing that moves a cursor. */
-static void make_plain(char *text)
-{
-	for (; *text != '\0'; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = ' ';
 }
 
 static bool is_other_region(const struct http_request *req, const struct s3_fault *fault)
