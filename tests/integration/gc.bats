@@ -1,0 +1,133 @@
+#!/usr/bin/env bats
+# A garbage collector that never rests, a cache that is down, hooks and daemons killed with SIGKILL: what was handed
+# over is not deleted, and is on the cache in the end.
+
+load common
+
+N_BY_HOOKS=40 # with as many dependencies
+N_BY_NIX=10   # the same
+
+setup() {
+	scratch_make
+	pick_port
+	write_config "http://127.0.0.1:$PORT" # nobody listens there yet
+	mkdir -p "$T/var/gcroots/prepared" "$T/done"
+}
+
+# names N PREFIX: a list for Nix.
+names() {
+	printf '[ '
+	printf "\"$2-%d\" " $(seq "$1")
+	printf ']'
+}
+
+build_closures() {
+	timeout 100 nix-build "$TOP/tests/support/closures.nix" --no-out-link --arg names "$1" \
+		--option post-build-hook "$2" 2>>"$T/log/nix-build.log" 3>&-
+}
+
+collect_for_ever() {
+	local i=0
+	while nix-store --gc >/dev/null 2>>"$T/log/gc.log"; do
+		i=$((i + 1))
+		echo "$i" >"$T/done/collections"
+	done
+}
+
+n_collections() {
+	cat "$T/done/collections" 2>/dev/null || echo 0
+}
+
+# Another whole collection, begun after this was called, has ended.
+collected_again() {
+	[ "$(n_collections)" -ge "$COLLECTED" ]
+}
+
+wait_for_collection() {
+	COLLECTED=$(($(n_collections) + 2))
+	wait_until 60 collected_again
+}
+
+# hook_killed_or_not PATH: calls the hook as Nix does, which protects the path while it runs; every third is killed
+# in the middle. A killed one counts if it left a root; else the path is handed over again.
+hook_killed_or_not() {
+	local path=$1 pid status=0
+	call_hook "$path" &
+	pid=$!
+	if [ $((RANDOM % 3)) = 0 ]; then
+		sleep "0.00$((RANDOM % 10))"
+		pkill_child "$pid"
+	fi
+	wait "$pid" || status=$?
+	if [ $status -ne 0 ] && ! compgen -G "$T/var/gcroots/nncache/$(basename "$path")*" >/dev/null; then
+		call_hook "$path"
+	fi
+	rm "$T/var/gcroots/prepared/$(basename "$path")"
+}
+
+# The shell that runs the hook is PID; the hook has its pid once it was executed, or is its child.
+pkill_child() {
+	local child
+	for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null) "$1"; do
+		kill -s KILL "$child" 2>/dev/null || true
+	done
+}
+
+hooks_run() {
+	local path
+	for path; do
+		hook_killed_or_not "$path"
+	done
+	touch "$T/done/hooks"
+}
+
+@test "a collector deletes nothing that was handed over, whoever is killed" {
+	local paths dependencies witness by_nix path hooks nix n_kills
+	mapfile -t paths < <(build_closures "$(names $N_BY_HOOKS program)" '')
+	[ "${#paths[@]}" -eq $N_BY_HOOKS ]
+	for path in "${paths[@]}"; do
+		ln -s "$path" "$T/var/gcroots/prepared/"
+	done
+	witness=$(make_path witness)
+	start_daemon
+	start collector collect_for_ever
+
+	hooks_run "${paths[@]}" 2>>"$T/log/hooks.log" 3>&- &
+	hooks=$!
+	build_closures "$(names $N_BY_NIX built)" "$HOOK" >"$T/done/by-nix" 2>"$T/log/by-nix.log" 3>&- &
+	nix=$!
+	n_kills=0
+	while [ ! -e "$T/done/hooks" ] || is_running "$nix"; do
+		sleep "0.$((RANDOM % 5))"
+		stop_daemon KILL
+		n_kills=$((n_kills + 1))
+		start_daemon
+	done
+	wait "$hooks"
+	wait "$nix"
+	mapfile -t by_nix <"$T/done/by-nix"
+	[ "${#by_nix[@]}" -eq $N_BY_NIX ]
+	paths+=("${by_nix[@]}")
+
+	wait_for_collection
+	for path in "${paths[@]}"; do
+		[ -e "$path/data" ] && [ -e "$(cat "$path/needs")/data" ]
+	done
+	[ ! -e "$witness" ]
+	echo "$(n_collections) collections, $n_kills daemons killed"
+	[ "$(n_collections)" -ge 5 ]
+	[ $n_kills -ge 2 ]
+
+	# Now the cache comes up; the collector goes on.
+	start_nginx
+	find "$T/var/gcroots/nncache" -type l -exec touch -h -d '1 minute ago' {} +
+	stop_daemon KILL
+	start_daemon
+	mapfile -t dependencies < <(cat "${paths[@]/%//needs}")
+	ctl retry "${paths[@]}" "${dependencies[@]}" >/dev/null
+	wait_until 60 no_roots
+	wait_until 10 uploaded
+	"$TOP/tests/support/check_cache.py" "$T/www" "${paths[@]}"
+	stop collector
+	come_back "http://127.0.0.1:$PORT" "${paths[@]}" >/dev/null
+}
