@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/crash.h"
 #include "common/fd.h"
+#include "common/log.h"
 
 #define LEFT_OVER_AFTER_S 86400
 
@@ -73,8 +74,10 @@ void sweep_folder(const char *folder)
 		return;
 	while ((entry = readdir(dir)) != NULL) {
 		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    S_ISREG(st.st_mode) && st.st_mtime < clock_unix_s() - LEFT_OVER_AFTER_S)
+		    S_ISREG(st.st_mode) && st.st_mtime < clock_unix_s() - LEFT_OVER_AFTER_S) {
+			log_debug("left-over file removed file=%s/%s", path, entry->d_name);
 			unlinkat(dirfd(dir), entry->d_name, 0);
+		}
 	}
 	closedir(dir);
 }

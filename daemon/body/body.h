@@ -22,7 +22,8 @@ struct body_pool;
 struct body;
 
 /* Blocks for at most MEMORY_BYTES in all (at least BODY_BLOCKS_MAX blocks), temporary files below
- * TMP_DIR for at most TMP_BYTES in all. */
+ * TMP_DIR, which is one daemon's alone, for at most TMP_BYTES in all; what an earlier one left there
+ * goes. */
 int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_bytes, const char *tmp_dir,
                    uint64_t tmp_bytes, struct error *err) MUST_CHECK;
 /* Every body must be gone. Takes NULL. */

@@ -4,17 +4,23 @@
 #include "daemon/body/pool.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/buf.h"
 #include "common/fd.h"
+#include "common/log.h"
+
+#define TMP_PREFIX "nncache-"
+#define TMP_NAME   TMP_PREFIX "XXXXXX"
 
 #define IDLE_BLOCKS_KEPT 2
 
@@ -33,6 +39,27 @@ struct room room_for(uint64_t bound_bytes)
 	return (struct room){ .n_blocks = (bound_bytes + BODY_BLOCK_BYTES - 1) / BODY_BLOCK_BYTES };
 }
 
+/* Where files have names at first (pool_open_tmp), a life that ended between making one and taking its name
+ * away left it, empty. */
+static void remove_left_overs(const char *dir_name)
+{
+	DIR *dir = opendir(dir_name);
+	struct dirent *entry;
+	struct stat st;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		if (strncmp(entry->d_name, TMP_PREFIX, strlen(TMP_PREFIX)) != 0 ||
+		    strlen(entry->d_name) != strlen(TMP_NAME) ||
+		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(st.st_mode) || st.st_size != 0)
+			continue;
+		log_debug("left-over file removed file=%s/%s", dir_name, entry->d_name);
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
 int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_bytes, const char *tmp_dir,
                    uint64_t tmp_bytes, struct error *err)
 {
@@ -47,6 +74,7 @@ int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_by
 	if (pool->total.n_blocks < BODY_BLOCKS_MAX)
 		pool->total.n_blocks = BODY_BLOCKS_MAX;
 	pool->last = &pool->first;
+	remove_left_overs(tmp_dir);
 	pthread_mutex_init(&pool->mutex, NULL);
 	*ret = pool;
 	return 0;
@@ -121,7 +149,7 @@ int pool_open_tmp(const struct body_pool *pool, struct error *err)
 	if (fd >= 0)
 		return fd;
 	if (errno == EOPNOTSUPP || errno == EISDIR) { /* not on every file system */
-		buf_printf(&name, "%s/nncache-XXXXXX", pool->tmp_dir);
+		buf_printf(&name, "%s/" TMP_NAME, pool->tmp_dir);
 		fd = buf_ok(&name) ? mkostemp(name.data, O_CLOEXEC) : -1;
 		if (fd >= 0) {
 			unlink(name.data);

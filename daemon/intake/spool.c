@@ -231,9 +231,11 @@ static void remove_left_over(int dir_fd, const char *name)
 {
 	struct stat st;
 
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_mtime < clock_unix_s() - LEFT_OVER_AFTER_S)
-		unlinkat(dir_fd, name, 0);
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_mtime >= clock_unix_s() - LEFT_OVER_AFTER_S)
+		return;
+	log_debug("unfinished spool file removed file=%s", name);
+	unlinkat(dir_fd, name, 0);
 }
 
 static void look_at_others(struct intake *intake)

@@ -247,6 +247,23 @@ static void a_temporary_directory_that_is_gone_is_said_and_nothing_breaks(void *
 	assert_int_equal(mkdir(tmp_dir, 0700), 0);
 }
 
+static void an_empty_file_of_an_earlier_life_goes_and_no_other(void **state)
+{
+	struct body_pool *second = NULL;
+	struct error err;
+	char command[512];
+	(void)state;
+
+	snprintf(command, sizeof(command),
+	         "cd %s && touch nncache-aB3dE6 nncache-1 queue.db && echo >nncache-aB3dE7", tmp_dir);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(body_pool_open(&second, &loop, MIB(8), tmp_dir, MIB(8), &err), 0);
+	body_pool_close(second);
+	snprintf(command, sizeof(command),
+	         "cd %s && test ! -e nncache-aB3dE6 && rm nncache-1 queue.db nncache-aB3dE7", tmp_dir);
+	assert_int_equal(system(command), 0);
+}
+
 static void room_is_given_in_the_order_of_asking(void **state)
 {
 	struct body_reserve a, b, c, d;
@@ -525,6 +542,7 @@ int main(void)
 		LARGE(more_than_the_bound_is_refused),
 		LARGE(what_blocks_do_not_hold_lies_in_a_file_without_a_name),
 		LARGE(a_temporary_directory_that_is_gone_is_said_and_nothing_breaks),
+		LARGE(an_empty_file_of_an_earlier_life_goes_and_no_other),
 		SMALL(room_is_given_in_the_order_of_asking),
 		SMALL(what_was_not_needed_is_given_back_at_the_end),
 		LARGE(temporary_space_is_shared_and_who_is_larger_than_it_goes_alone),

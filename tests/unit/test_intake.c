@@ -502,6 +502,36 @@ static void what_a_killed_hook_half_wrote_goes_after_a_day(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static void a_spool_file_of_another_user_is_set_aside(void **state)
+{
+	char command[256], bad[160];
+	(void)state;
+
+	if (getuid() != 0)
+		skip();
+	spool("nncache 1 enqueue\npath " OUT "\nend\n");
+	snprintf(command, sizeof(command), "cd %s && mv *.req 1700000000000000000.1.req && chown 65534 *.req",
+	         t.spool_dir);
+	assert_int_equal(system(command), 0);
+	open_intake();
+	run_until(one_is_bad);
+	snprintf(bad, sizeof(bad), "%s/1700000000000000000.1.req.bad", t.spool_dir);
+	assert_int_equal(unlink(bad), 0);
+	assert_int_equal(n_roots(ROOT_QUEUED) + n_roots(ROOT_RESOLVING), 0);
+}
+
+static void more_spool_files_than_are_read_at_a_time_are_all_taken_in(void **state)
+{
+	(void)state;
+
+	for (int i = 0; i < 130; i++)
+		spool("nncache 1 enqueue\npath " OUT "\nend\n");
+	open_intake();
+	run_until(is_ready);
+	run_until(the_spool_is_empty);
+	assert_int_equal(n_roots(ROOT_QUEUED), 130);
+}
+
 /* With broken settings the spool is taken in, too, but for what names a cache; with mended ones all is
  * resolved. */
 static void what_came_with_broken_settings_is_uploaded_with_mended_ones(void **state)
@@ -634,6 +664,8 @@ int main(void)
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(caches_that_are_only_read_withhold_and_say_so),
 		TEST(spool_files_are_taken_in_and_bad_ones_set_aside),
+		TEST(a_spool_file_of_another_user_is_set_aside),
+		TEST(more_spool_files_than_are_read_at_a_time_are_all_taken_in),
 		TEST(what_a_killed_hook_half_wrote_goes_after_a_day),
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
