@@ -1,7 +1,9 @@
 #include "daemon/http/fault.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <string.h>
+#include <strings.h>
 
 #define LINE_MAX_BYTES 200
 #define URL_MAX_BYTES  1024
@@ -182,6 +184,22 @@ static void format_first_line(struct buf *out, const struct buf *answer)
 	escape(out, text, len < LINE_MAX_BYTES ? len : LINE_MAX_BYTES);
 }
 
+static void hide(char *text, size_t len, const char *secret)
+{
+	static const char basic[] = "basic ";
+	size_t n_secret = secret != NULL ? strlen(secret) : 0;
+	char *end = text + len;
+
+	for (char *at = text;
+	     n_secret > 0 && (at = memmem(at, (size_t)(end - at), secret, n_secret)) != NULL;)
+		memset(at, '*', n_secret);
+	for (char *at = text; at + strlen(basic) < end; at++)
+		if (strncasecmp(at, basic, strlen(basic)) == 0)
+			for (char *p = at + strlen(basic);
+			     p < end && (isalnum((unsigned char)*p) || strchr("+/=", *p) != NULL); p++)
+				*p = '*';
+}
+
 static void classify_status(struct http_request *req, struct buf *text)
 {
 	bool is_write = req->method != HTTP_GET && req->method != HTTP_HEAD;
@@ -252,9 +270,12 @@ static void explain_curl(const struct http_request *req, int code, const char *d
 		buf_printf(text, " (%s)", advice);
 }
 
-void http_classify(struct http_request *req, int curl_code, const char *detail)
+void http_classify(struct http_request *req, int curl_code, const char *detail, const char *secret)
 {
 	struct buf text;
+
+	if (req->status >= 300 && req->answer.len > 0)
+		hide(req->answer.data, req->answer.len, secret);
 
 	buf_init(&text, KIB(64));
 	buf_printf(&text, "%s ", http_method_name(req->method));
@@ -281,5 +302,6 @@ void http_classify(struct http_request *req, int curl_code, const char *detail)
 		req->err.text[0] = '\0';
 	else
 		error_set(&req->err, req->err.kind, "%s", buf_text(&text));
+	hide(req->err.text, strlen(req->err.text), secret); /* a redirect can name it, too */
 	buf_fini(&text);
 }

@@ -534,7 +534,8 @@ static void request_finish(struct http_request *req, CURLcode code)
 
 	if (code == CURLE_OK || req->err.kind == ERROR_NONE) { /* else the source has said why */
 		read_outcome(req);
-		http_classify(req, (int)code, detail[0] != '\0' ? detail : curl_easy_strerror(code));
+		http_classify(req, (int)code, detail[0] != '\0' ? detail : curl_easy_strerror(code),
+		              req->client->token);
 		req->err.retry_after_s = get_retry_after_s(req);
 		learn_from_garbage(req);
 	}

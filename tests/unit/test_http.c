@@ -595,6 +595,33 @@ static void a_token_is_sent_to_its_own_host_only(void **state)
 	close_all();
 }
 
+static void a_refusal_that_repeats_credentials_shows_none(void **state)
+{
+	static const struct http_options with_token = { .token = "open-sesame" };
+	struct trial trial;
+	char *log;
+	(void)state;
+
+	open_all(&with_token);
+	get(&trial, "echo/open-sesame/open-sesame");
+	assert_fault(&trial, ERROR_OPERATOR, "not known: Bearer ***********");
+	assert_null(strstr(trial.req.err.text, "sesame"));
+	assert_null(strstr(buf_text(&trial.req.answer), "sesame"));
+	buf_fini(&trial.req.answer);
+	log = read_log(&server);
+	assert_non_null(strstr(log, "Bearer open-sesame")); /* it was sent */
+	free(log);
+	close_all();
+	open_all(&plain);
+	trial_init(&trial, HTTP_GET, "");
+	snprintf(trial.url, sizeof(trial.url), "http://me:pw@127.0.0.1:%u/echo/x", server.port);
+	trial_run(&trial);
+	assert_fault(&trial, ERROR_OPERATOR, "not known: Basic ********");
+	assert_null(strstr(trial.req.err.text, "bWU6cHc="));
+	buf_fini(&trial.req.answer);
+	close_all();
+}
+
 static void netrc_gives_credentials_and_must_exist(void **state)
 {
 	char path[96];
@@ -874,6 +901,7 @@ int main(void)
 		cmocka_unit_test(a_server_that_never_answers_is_given_up),
 		cmocka_unit_test(a_read_follows_a_redirect_and_a_write_does_not),
 		cmocka_unit_test(a_token_is_sent_to_its_own_host_only),
+		cmocka_unit_test(a_refusal_that_repeats_credentials_shows_none),
 		cmocka_unit_test(netrc_gives_credentials_and_must_exist),
 		cmocka_unit_test(more_requests_than_places_all_get_done),
 		cmocka_unit_test(a_canceled_request_is_done_once_in_any_state),
