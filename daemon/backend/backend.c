@@ -30,9 +30,12 @@ static int read_token_file(const struct cache_config *cache, char **ret, struct 
 {
 	CLEANUP(wipe_text) char *text = NULL;
 	struct error why;
+	size_t len;
 
-	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, NULL, &why) < 0)
+	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, &len, &why) < 0)
 		return error_set(err, ERROR_OPERATOR, "%s", why.text);
+	if (strlen(text) < len)
+		return error_set(err, ERROR_OPERATOR, "%s: holds control characters", cache->token_file);
 	return take_token(text, cache->token_file, ret, err);
 }
 

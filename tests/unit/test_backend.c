@@ -977,6 +977,9 @@ static void a_token_file_is_read_and_its_lack_is_told(void **state)
 	assert_int_equal(backend_open(&backend, &loop, http, &config, STORE_DIR, &err), -1);
 	assert_int_equal(err.kind, ERROR_OPERATOR);
 	assert_null(strstr(err.text, "lines"));
+	run_command("printf 'half\\000token\\n' > %s", token_file);
+	assert_int_equal(backend_open(&backend, &loop, http, &config, STORE_DIR, &err), -1);
+	assert_null(strstr(err.text, "half"));
 	close_base();
 	run_command("printf 'sesame\\n' > %s", token_file);
 	open_config(&config);
