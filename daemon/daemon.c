@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -523,12 +524,14 @@ static unsigned n_workers(const struct config *config)
 
 int daemon_run(struct config *config, const char *config_error, const struct config_places *places)
 {
+	static const struct rlimit no_core = { 0 };
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	struct error err;
 	int status;
 
 	/* Secrets live in this process: no core file, no reading by others of our user. */
 	prctl(PR_SET_DUMPABLE, 0);
+	setrlimit(RLIMIT_CORE, &no_core);
 	umask(0077);
 	work_set_threads(n_workers(config));
 	if (daemon == NULL || loop_init(&daemon->loop, &err) < 0) {
