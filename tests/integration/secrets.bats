@@ -1,0 +1,235 @@
+#!/usr/bin/env bats
+# No secret reaches a log line, an argv, an error text, the database, the spool or a core file (I9). Every secret is a
+# random word; each search first finds the word where it must be.
+
+# shellcheck disable=SC2154 # mark sets the variables
+
+load common
+
+# What a search looks for: plain words, and what HTTP makes of a user and a password.
+MARKS=()
+
+# mark NAME: sets NAME to a new word that is searched for.
+mark() {
+	printf -v "$1" 'mark%s' "$(od -An -N9 -tx1 /dev/urandom | tr -d ' \n')"
+	MARKS+=("${!1}")
+}
+
+# basic NAME PASSWORD: the word that stands for both in a header.
+basic() {
+	printf '%s:%s' "$1" "$2" | base64 -w 0
+}
+
+# holds_a_mark WHERE...: files with a mark in them, with the first mark found.
+holds_a_mark() {
+	printf '%s\n' "${MARKS[@]}" >"$T/etc/marks"
+	grep -raoFf "$T/etc/marks" "$@"
+}
+
+no_mark_in() {
+	local status=0
+	holds_a_mark "$@" >"$T/etc/found" || status=$?
+	sort -u "$T/etc/found"
+	[ $status -eq 1 ] # searched, and found nothing
+}
+
+# start_cache NAME [OPTION...]: cache_server.py; sets PORT.
+start_cache() {
+	local name=$1
+	shift
+	mkdir -p "$T/$name"
+	: >"$T/log/$name.log"
+	start "$name" python3 "$TOP/tests/support/cache_server.py" --root "$T/$name" --log "$T/served/$name" "$@"
+	wait_until 15 grep -q . "$T/log/$name.log"
+	PORT=$(cat "$T/log/$name.log")
+}
+
+# add_cache NAME URL [LINE...]
+add_cache() {
+	local name=$1 url=$2
+	shift 2
+	printf '[cache "%s"]\nurl = %s\nupstreams =\nstall-timeout = 2s\n' "$name" "$url" >>"$T/etc/nncache.conf"
+	[[ "$*" == *signing-key-file* ]] || printf 'signing-key-file = %s\n' "$T/etc/key.secret" >>"$T/etc/nncache.conf"
+	[ $# = 0 ] || printf '%s\n' "$@" >>"$T/etc/nncache.conf"
+}
+
+# make_client_certs: a CA of our own, a server's certificate of it, and a client's, whose key is a secret.
+make_client_certs() (
+	cd "$T/etc" || exit
+	for name in ca server client; do
+		openssl ecparam -name prime256v1 -genkey -noout -out "$name.key"
+	done
+	openssl req -x509 -new -key ca.key -subj /CN=ca -days 1 -out ca.pem
+	for name in server client; do
+		openssl req -new -key "$name.key" -subj "/CN=$name" -addext 'subjectAltName=IP:127.0.0.1' -out csr
+		openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -copy_extensions copy -days 1 -out "$name.pem"
+	done
+	cat server.key >>server.pem
+	chmod 600 ./*.key
+) 2>/dev/null
+
+# Each cache with jobs has done one or met its fault.
+every_cache_was_tried() {
+	ctl list --state all --json | jq -e \
+		'[.jobs[] | select(.cache != null)] | length > 0 and all(.state == "done" or .attempts > 0)'
+}
+
+# Everything that people see, to files.
+collect() {
+	mkdir -p "$T/seen"
+	ctl status >"$T/seen/status"
+	ctl status --json >"$T/seen/status.json"
+	ctl list --state all >"$T/seen/list"
+	ctl list --state all --json >"$T/seen/list.json"
+	ctl show "$1" >"$T/seen/show"
+	ctl show --json "$1" >"$T/seen/show.json"
+	ctl config show >"$T/seen/config"
+	"$B/daemon/nncached" --dump-config --config "$T/etc/nncache.conf" >"$T/seen/dump" 2>&1 || true
+	"$B/daemon/nncached" --check-config --config "$T/etc/nncache.conf" >"$T/seen/check" 2>&1 || true
+	tr '\0' ' ' <"/proc/$(pid_of nncached)/cmdline" >"$T/seen/cmdline"
+	[ -z "$(cat "/proc/$(pid_of nncached)/task"/*/children)" ] # nor has it handed anything to another program
+}
+
+@test "secrets of every kind stay where they are, whatever the caches answer" {
+	mark token
+	mark credential
+	mark password
+	mark proxy_password
+	mark s3_secret
+	mark other_token
+	MARKS+=("$(basic someone "$password")" "$(basic someone "$proxy_password")")
+	MARKS+=("$(cut -d: -f2 "$T/etc/key.secret")")
+	mkdir "$T/credentials" "$T/served"
+	echo "$token" >"$T/etc/token"
+	echo "$credential" >"$T/credentials/cache-token"
+	echo "machine 127.0.0.1 login someone password $password" >"$T/etc/netrc"
+	make_client_certs
+	MARKS+=("$(sed -n 2p "$T/etc/client.key")")
+	chmod 600 "$T/etc"/{token,netrc,key.secret} "$T/credentials/cache-token"
+
+	start_cache other
+	start_cache tls --cert "$T/etc/server.pem" --client-ca "$T/etc/ca.pem"
+	tls=$PORT
+	start_cache main --other "http://localhost:$(cat "$T/log/other.log")/ok"
+	for mode in ok echo elsewhere 503 cut-head html error-long; do
+		add_cache "token-$mode" "http://127.0.0.1:$PORT/$mode/token" "token-file = $T/etc/token"
+		add_cache "netrc-$mode" "http://127.0.0.1:$PORT/$mode/netrc" "netrc-file = $T/etc/netrc"
+	done
+	add_cache credential "http://127.0.0.1:$PORT/echo/credential" 'token-file = cache-token'
+	add_cache refused "http://127.0.0.1:1/x" "token-file = $T/etc/token"
+	add_cache proxied "http://proxied.example/echo" "token-file = $T/etc/token"
+	add_cache no-proxy "http://elsewhere.example/x" 'proxy = http://127.0.0.1:1'
+	add_cache tls "https://127.0.0.1:$tls/ok" "ca-file = $T/etc/ca.pem" \
+		"client-cert-file = $T/etc/client.pem" "client-key-file = $T/etc/client.key"
+	add_cache tls-refused "https://127.0.0.1:$tls/other" "client-cert-file = $T/etc/client.pem" \
+		"client-key-file = $T/etc/client.key"
+	start nncached env CREDENTIALS_DIRECTORY="$T/credentials" no_proxy=127.0.0.1,localhost \
+		http_proxy="http://someone:$proxy_password@127.0.0.1:$PORT" \
+		AWS_SECRET_ACCESS_KEY="$s3_secret" AWS_SESSION_TOKEN="$s3_secret" CACHIX_AUTH_TOKEN="$other_token" \
+		ATTIC_TOKEN="$other_token" NIX_CONFIG="access-tokens = example.org=$other_token" \
+		"$B/daemon/nncached" --log-level debug --config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	path=$(make_path program 3000)
+	call_hook "$path"
+	wait_until 60 every_cache_was_tried
+
+	# They were used: the server saw them, and the search finds them there.
+	for word in "Bearer $token" "Bearer $credential" "Basic $(basic someone "$password")" \
+		"Basic $(basic someone "$proxy_password")"; do
+		grep -qF "$word" "$T/served/main"
+	done
+	[ "$(holds_a_mark -h "$T/served/main" | sort -u | wc -l)" -eq 4 ]
+	holds_a_mark -q "$T/etc/key.secret" && holds_a_mark -q "$T/etc/client.key"
+	grep -q '"PUT", "path": "/ok/.*narinfo", "status": 201' "$T/served/tls" # which takes known clients only
+	# The host that others redirect to was asked, and got none.
+	grep -q nix-cache-info "$T/served/other"
+
+	collect "$path"
+	grep -q 'not known: B' "$T/seen/list" # the servers that repeated them are there to be read
+	stop_daemon KILL # the write-ahead log stays
+	[ -s "$T/state/queue.db-wal" ]
+	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/var" "$T/cache" "$T/main" "$T/other" "$T/tls" \
+		"$T/served/other" "$T/served/tls"
+}
+
+@test "secret files that are broken, and secrets where none may be, are refused without being shown" {
+	mark first
+	mark second
+	mkdir "$T/seen" "$T/served"
+	start_cache main
+	add_cache token "http://127.0.0.1:$PORT/ok/a" "token-file = $T/etc/token"
+	add_cache key "http://127.0.0.1:$PORT/ok/b" "signing-key-file = $T/etc/bad.secret"
+	echo good >"$T/etc/token"
+	cp "$T/etc/key.secret" "$T/etc/bad.secret"
+	chmod 600 "$T/etc/token" "$T/etc/bad.secret"
+	start nncached "$B/daemon/nncached" --log-level debug --config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	path=$(make_path program)
+	# Broken after they were checked, and before they are read.
+	printf '%s\n%s\n' "$first" "$second" >"$T/etc/token"
+	printf '%s:%s' "$first" "$second" >"$T/etc/bad.secret"
+	call_hook "$path"
+	wait_until 30 every_cache_was_tried
+	collect "$path"
+	grep -q 'token-file' "$T/seen/list" && grep -q 'bad.secret' "$T/seen/list"
+
+	# The same at a check, at a reload and at start.
+	i=0
+	for line in "url = http://someone:$first@127.0.0.1/x" "url = https://$first@127.0.0.1/x" \
+		"url = http://127.0.0.1/x?token=$first" "proxy = http://someone:$first@127.0.0.1:1" \
+		"url = s3://someone:$first@bucket" "url = htp://someone:$first@127.0.0.1/x" \
+		"proxy = someone:$first@127.0.0.1:1"; do
+		i=$((i + 1))
+		printf '[cache "x"]\nsign = no\n%s\n' "$line" >"$T/etc/$i.conf"
+		run "$B/daemon/nncached" --check-config --config "$T/etc/$i.conf"
+		[ "$status" -eq 1 ]
+		echo "$output" >"$T/seen/$i"
+		run ctl config check "$T/etc/$i.conf"
+		echo "$output" >>"$T/seen/$i"
+	done
+	cp "$T/etc/1.conf" "$T/etc/nncache.conf"
+	kill -HUP "$(pid_of nncached)"
+	wait_until 15 grep -q 'is not taken' "$T/log/nncached.log"
+	ctl status >"$T/seen/status"
+	printf '\001%s\n' "$first" >"$T/etc/token"
+	stop_daemon
+	{
+		printf '[daemon]\nsocket = %s\nstate-dir = %s\ngcroots-dir = %s\n' "$SOCKET" "$T/state" \
+			"$T/var/gcroots/nncache"
+		cat "$T/etc/1.conf"
+	} >"$T/etc/nncache.conf"
+	start_daemon # takes in, uploads nothing
+	ctl status >"$T/seen/status-broken"
+	stop_daemon
+	holds_a_mark -q "$T/etc/token"
+	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/main"
+}
+
+@test "a hook with access tokens in its environment leaves them nowhere" {
+	mark token
+	path=$(make_path program)
+	# With no daemon: a spool file; it is looked at, too.
+	env -i OUT_PATHS="$path" DRV_PATH="$path.drv" NIX_CONFIG="access-tokens = example.org=$token" \
+		NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" "$HOOK" >"$T/log/hook.log" 2>&1 3>&-
+	grep -qrF "$path" "$T/state/spool"
+	no_mark_in "$T/log" "$T/state" "$T/var/gcroots"
+}
+
+@test "the daemon leaves no core file, and its memory is not for others of its user" {
+	run_as=()
+	if [ "$(id -u)" = 0 ]; then
+		run_as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+		mkdir "$T/own"
+		chown 65534:65534 "$T/own" "$T/run"
+		sed -i "s|$T/state|$T/own|" "$T/etc/nncache.conf"
+		chmod 644 "$T/etc/key.secret"
+		sed -i 's/^signing-key-file.*/sign = no/' "$T/etc/nncache.conf"
+	fi
+	start nncached "${run_as[@]}" "$B/daemon/nncached" --config "$T/etc/nncache.conf"
+	start any "${run_as[@]}" sleep 60
+	wait_until 15 ctl status
+	grep -Eq '^Max core file size +0 +0 ' "/proc/$(pid_of nncached)/limits"
+	# These are the user's own, but of a process that may not be dumped.
+	[ "$(stat -c %u "/proc/$(pid_of any)/mem")" -ne 0 ]
+	[ "$(stat -c %u "/proc/$(pid_of nncached)/mem")" -eq 0 ]
+}
