@@ -404,7 +404,8 @@ class Matrix:
         self.heal()
         healed = time.monotonic()
         if not self.wait_until("all is done", self.all_is_done) or self.lacks():
-            print(*self.lacks(), sep="\n")
+            for name, path in self.lacks():
+                print(name, self.jobs()[name][path])
             sys.exit("the faults are over, and not everything is on the caches")
         print("healed: all is done after another %.1f s" % (time.monotonic() - healed))
         self.stop_daemon()
