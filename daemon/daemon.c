@@ -7,6 +7,7 @@
  * settings load. A queue that cannot be trusted any more ends it at once. */
 #include "daemon/daemon.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,25 @@ static void on_enqueue(void *ctx, struct server_enqueue *req, server_enqueued_fn
 	intake_start(daemon->intake, &h->handover, on_taken_in);
 }
 
+/* For `systemctl status`. */
+static void tell_manager(const struct daemon *daemon)
+{
+	uint64_t n_failed = 0, n_unfinished = queue_root_count(daemon->queue, ROOT_RESOLVING);
+
+	for (size_t i = 0; i < daemon->config->n_caches; i++) {
+		const struct queue_counts *counts = queue_cache_counts(daemon->queue, i);
+
+		n_failed += counts->jobs[JOB_FAILED];
+		n_unfinished += counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED] + counts->jobs[JOB_SENT] +
+		                counts->jobs[JOB_BLOCKED];
+	}
+	notify_status("%s%s%" PRIu64 " to go, %" PRIu64 " failed; see nncachectl status",
+	              daemon->drain.is_on ? "draining: " : "",
+	              daemon->config_error != NULL ? "the configuration is broken, nothing is uploaded: "
+	                                           : "",
+	              n_unfinished, n_failed);
+}
+
 void daemon_show_parts(struct daemon *daemon)
 {
 	struct server_parts parts = {
@@ -128,6 +148,7 @@ void daemon_show_parts(struct daemon *daemon)
 
 	if (daemon->server != NULL)
 		server_set_parts(daemon->server, &parts);
+	tell_manager(daemon);
 }
 
 static void daemon_fail(struct daemon *daemon, const struct error *err)
@@ -152,7 +173,7 @@ static void on_ready(void *ctx)
 	struct server_config config = {
 		.loop = &daemon->loop,
 		.config = daemon->config,
-		.listen_fd = -1,
+		.listen_fd = daemon->listen_fd,
 		.enqueue = on_enqueue,
 		.on_released = on_released,
 		.ctx = daemon,
@@ -168,6 +189,7 @@ static void on_ready(void *ctx)
 	daemon_show_parts(daemon);
 	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
 	         daemon->config->socket);
+	notify_ready();
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------- */
@@ -337,6 +359,7 @@ static void finish(struct daemon *daemon)
 {
 	housekeeping_close(daemon);
 	stop_close(daemon);
+	watchdog_close(&daemon->watchdog);
 	for (size_t i = 0; i < N_SIGNALS; i++)
 		uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
@@ -482,6 +505,7 @@ static void reload(struct daemon *daemon)
 		daemon_show_parts(daemon);
 	} else {
 		log_info("reloading");
+		notify_reloading();
 		crash_point(RELOAD_BEGUN);
 		daemon->next_config = config;
 		close_parts(daemon);
@@ -543,9 +567,11 @@ int daemon_run(struct config *config, const char *config_error, const struct con
 	daemon->config = config;
 	daemon->config_error = config_error != NULL ? strdup(config_error) : NULL;
 	daemon->places = places;
+	daemon->listen_fd = notify_listen_fd();
 	watch_signals(daemon);
 	housekeeping_open(daemon);
 	stop_open(daemon);
+	watchdog_open(&daemon->watchdog, &daemon->loop);
 	if (open_parts(daemon, &err) < 0)
 		daemon_fail(daemon, &err);
 	loop_run(&daemon->loop);

@@ -5,6 +5,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/intake/intake.h"
+#include "daemon/loop/notify.h"
 #include "daemon/loop/timer.h"
 #include "daemon/policy/policy.h"
 #include "daemon/queue/queue.h"
@@ -32,6 +33,8 @@ struct daemon {
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
 
 	uv_signal_t signals[N_SIGNALS];
+	int listen_fd; /* handed in by the service manager, or -1 */
+	struct watchdog watchdog;
 	struct timer housekeeping;
 	unsigned n_housekeepings;
 	struct queue_prune prune;

@@ -16,6 +16,8 @@
 
 #define LOOK_MS  100
 #define STILL_MS 1000
+/* For what runs to its end when all is told to stop. */
+#define STOP_MARGIN_MS 20000
 
 /* ---- what is left */
 
@@ -80,6 +82,7 @@ static bool can_drain(const struct daemon *daemon)
 
 void stop_begin(struct daemon *daemon)
 {
+	notify_stopping(daemon->config->stop_drain_s * 1000 + STOP_MARGIN_MS);
 	if (daemon->drain.is_on || !can_drain(daemon)) {
 		timer_stop(&daemon->drain.timer);
 		daemon_stop(daemon);

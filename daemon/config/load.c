@@ -194,15 +194,16 @@ static void tell_unknown(struct loader *ld, const char *key)
 		mistake(&ld->mistakes, &ld->here, &ld->section, key, "is not known; see nncache.conf(5)");
 }
 
-/* A name without a slash is a file among the credentials: the service manager's, else ours.
- * NULL: no memory. */
+/* A name without a slash is a file among the credentials: the service manager's, else ours. systemd calls
+ * those of a whole directory ID_NAME, with the ID that our unit gives it. NULL: no memory. */
 static char *credential_path(const struct loader *ld, const char *name)
 {
+	static const char *const prefixes[] = { "", "nncache_" };
 	const char *dir = ld->places->credentials_dir;
 	CLEANUP(buf_fini) struct buf path = { .max = 16384 };
 
-	if (dir != NULL) {
-		buf_printf(&path, "%s/%s", dir, name);
+	for (size_t i = 0; dir != NULL && i < N_ELEMENTS(prefixes); i++) {
+		buf_printf(&path, "%s/%s%s", dir, prefixes[i], name);
 		if (access(buf_text(&path), F_OK) == 0)
 			return buf_take(&path);
 		buf_clear(&path);

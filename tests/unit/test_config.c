@@ -737,13 +737,15 @@ static void the_service_managers_credentials_come_first(void **state)
 
 	strcpy(creds, path_in(dirs, "creds"));
 	where.credentials_dir = creds;
-	put_file(dirs, "nncache/nncache.conf", MAIN "token-file = t\nnetrc-file = n\n", 0644);
+	put_file(dirs, "nncache/nncache.conf", MAIN "token-file = t\nnetrc-file = n\nclient-key-file = k\n", 0644);
 	put_file(dirs, "creds/t", "secret\n", 0600);
+	put_file(dirs, "creds/nncache_k", "key\n", 0600);
 	put_file(dirs, "nncache/credentials/t", "other\n", 0600);
 	put_file(dirs, "nncache/credentials/n", "machine x\n", 0600);
 	config = load_files(&where, true, "");
 	assert_string_equal(config->caches[0].token_file, path_in(dirs, "creds/t"));
 	assert_string_equal(config->caches[0].net.netrc_file, path_in(dirs, "nncache/credentials/n"));
+	assert_string_equal(config->caches[0].net.client_key_file, path_in(dirs, "creds/nncache_k"));
 	config_free(config);
 }
 
