@@ -10,7 +10,7 @@ N_BY_NIX=10   # the same
 setup() {
 	scratch_make
 	pick_port
-	write_config "http://127.0.0.1:$PORT" # nobody listens there yet
+	write_config "http://127.0.0.1:$PORT" 'upstreams =' # nobody listens there yet
 	mkdir -p "$T/var/gcroots/prepared" "$T/done"
 }
 

@@ -12,7 +12,7 @@ setup() {
 	}
 	scratch_make
 	CACHE=$T/cache
-	write_config "file://$CACHE"
+	write_config "file://$CACHE" 'upstreams ='
 	mkdir -p "$T/var/gcroots/prepared"
 }
 
@@ -21,7 +21,7 @@ use_web() {
 	pick_port
 	start_nginx
 	CACHE=$T/www
-	write_config "http://127.0.0.1:$PORT" "$@"
+	write_config "http://127.0.0.1:$PORT" 'upstreams =' "$@"
 }
 
 # prepare N [BYTES]: PROGRAMS are N new store paths, each with a dependency of its own. Roots keep them until
@@ -246,7 +246,7 @@ call_armed_hook() {
 @test "killed while a path is put off, and while lost roots are made again" {
 	pick_port # nobody listens there
 	CACHE=$T/www
-	write_config "http://127.0.0.1:$PORT"
+	write_config "http://127.0.0.1:$PORT" 'upstreams ='
 	prepare 1
 	next_path
 	start_armed DEFER_UNCOMMITTED
@@ -290,7 +290,7 @@ call_armed_hook() {
 	prepare 5 1000000
 	for point in RELOAD_BEGUN RELOAD_CLOSED STOP_DRAINING STOP_BEGUN STOP_CLOSED; do
 		echo "-- $point"
-		write_config "http://127.0.0.1:$PORT" 'upload-rate = 100K'
+		write_config "http://127.0.0.1:$PORT" 'upstreams =' 'upload-rate = 100K'
 		[ $point != STOP_DRAINING ] || set_option 'stop-drain = 1h'
 		signal=TERM
 		[[ $point != RELOAD* ]] || signal=HUP
@@ -300,7 +300,7 @@ call_armed_hook() {
 		soon status_is '.queue.in_flight > 0'
 		kill -s $signal "$(pid_of nncached)"
 		died_at $point
-		write_config "http://127.0.0.1:$PORT"
+		write_config "http://127.0.0.1:$PORT" 'upstreams ='
 		recovers $point
 	done
 }

@@ -89,6 +89,7 @@ gcroots-dir = {ROOTS}
 [cache "main"]
 url = http://127.0.0.1:{server.server_address[1]}/ok
 signing-key-file = {T}/etc/key.secret
+upstreams =
 """)
 
 
