@@ -105,10 +105,13 @@ static bool enter_section(struct loader *ld, const char *line)
 	return true;
 }
 
+/* Also one in the place of a value: written again, with a blank before it, it would be one. */
 static bool has_comment_behind(const char *line)
 {
+	const char *equals = strchr(line, '=');
+
 	for (const char *p = line; (p = strpbrk(p, ";#")) != NULL; p++) {
-		if (p > line && (p[-1] == ' ' || p[-1] == '\t'))
+		if (p > line && (p[-1] == ' ' || p[-1] == '\t' || p - 1 == equals))
 			return true;
 	}
 	return false;
@@ -123,7 +126,7 @@ static const char *line_fault(const char *line)
 		return "begins with a blank\n  expected no indentation; a value cannot go on in the next "
 		       "line";
 	if (has_comment_behind(line))
-		return "has \";\" or \"#\" after a blank\n  expected a comment on a line of its own";
+		return "has \";\" or \"#\" after a blank or \"=\"\n  expected a comment on a line of its own";
 	if (line[0] != '[' && (end_of_key == NULL || end_of_key == line || *end_of_key != '='))
 		return "is neither a section nor a setting\n  expected KEY = VALUE";
 	return NULL;

@@ -424,10 +424,12 @@ static const struct {
 	{ "[daemon]\n= 64M\n", "f:2: line is neither a section nor a setting\n  expected KEY = VALUE\n" },
 	{ "[daemon]\nmemory = 64M\n  32M\n", "f:3: line begins with a blank\n  expected no indentation; a "
 	                                     "value cannot go on in the next line\n" },
-	{ "[daemon]\nmemory = 64M ; much\n",
-	  "f:2: line has \";\" or \"#\" after a blank\n  expected a comment on a line of its own\n" },
-	{ "[daemon]\nmemory = 64M\t# much\n",
-	  "f:2: line has \";\" or \"#\" after a blank\n  expected a comment on a line of its own\n" },
+	{ "[daemon]\nmemory = 64M ; much\n", "f:2: line has \";\" or \"#\" after a blank or \"=\"\n  "
+	                                     "expected a comment on a line of its own\n" },
+	{ "[daemon]\nstate-dir =;/x\n", "f:2: line has \";\" or \"#\" after a blank or \"=\"\n  expected a "
+	                                "comment on a line of its own\n" },
+	{ "[daemon]\nmemory = 64M\t# much\n", "f:2: line has \";\" or \"#\" after a blank or \"=\"\n  "
+	                                      "expected a comment on a line of its own\n" },
 	{ "[daemon]\nmemory = 6\0014M\n", "f:2: line has control characters in it\n" },
 	{ "[daemon]\nsocket = caf\xc3\xa9\n", "f:2: [daemon] socket: \"caf\\xc3\\xa9\" is not a full path\n  "
 	                                      "expected /DIR/NAME, without \"..\"\n" },
