@@ -72,7 +72,7 @@ has_unfinished_uploads() {
 }
 
 # A proxy in front of the server that lets everything through but the second part of an upload.
-start_slow_front() {
+start_front() {
 	mkdir -p "$T/nginx"
 	pick_port
 	FRONT=127.0.0.1:$PORT
@@ -106,7 +106,7 @@ start_slow_front() {
 
 @test "what a killed upload left in the bucket is aborted by the next start, and nothing else" {
 	other=$(s3 POST "$BUCKET/of-others?uploads=" | sed -n 's/.*<UploadId>\(.*\)<.UploadId>.*/\1/p')
-	start_slow_front
+	start_front
 	config_of "$BUCKET" "http://$FRONT"
 	path=$(make_path large 40000000)
 	start_daemon
@@ -126,4 +126,66 @@ start_slow_front() {
 	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
 	read_back "http://$S3/$BUCKET" "$path"
 	[ -z "$(sqlite3 "$T/state/queue.db" "SELECT upload_id FROM job WHERE upload_id IS NOT NULL")" ]
+}
+
+# add_bucket NAME BUCKET ENDPOINT ID SECRET: one more cache.
+add_bucket() {
+	printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' "$4" "$5" >"$T/etc/$1.aws"
+	chmod 600 "$T/etc/$1.aws"
+	cat >>"$T/etc/nncache.conf" <<-END
+		[cache "$1"]
+		url = s3://$2
+		endpoint = $3
+		token-file = $T/etc/$1.aws
+		signing-key-file = $T/etc/key.secret
+	END
+}
+
+# says CACHE WORDS: what the cache wants of a person.
+says() {
+	ctl status --json | jq -re ".caches[] | select(.name == \"$1\") | .message" | grep -F "$2"
+}
+
+@test "a wrong bucket, key or secret, and a web page, are said each; the other caches go on" {
+	start_front
+	sed -i 's/if (.*/default_type text\/html; return 200 "<html>Please log in<\/html>";/' "$T/nginx/nginx.conf"
+	stop front
+	start front nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	add_bucket no-bucket no-such-bucket "http://$S3" AKIDNN SECRETNN
+	add_bucket no-key of-another "http://$S3" AKIDOTHER SECRETNN
+	add_bucket no-secret with-a-lock "http://$S3" AKIDNN not-the-secret
+	add_bucket page "$BUCKET" "http://$FRONT" AKIDNN SECRETNN
+	start_daemon
+	path=$(build_path program)
+	wait_until 30 says no-bucket "there is no such bucket; make it, or mend url or endpoint"
+	wait_until 10 says no-key "the service does not know the access key id"
+	wait_until 10 says no-secret "the secret access key is not that of the access key id"
+	wait_until 10 says page "is not a nix-cache-info"
+	wait_until 10 in_bucket "$(hash_of "$path").narinfo"
+	read_back "http://$S3/$BUCKET" "$path"
+	if grep -rF -e SECRETNN -e not-the-secret "$T/log" "$T/state"; then
+		return 1
+	fi
+}
+
+@test "what the bucket forbids to replace counts as there" {
+	start_daemon
+	path=$(build_path program)
+	wait_until 30 uploaded
+	stop_daemon
+	s3 DELETE "$BUCKET/$(hash_of "$path").narinfo"
+	s3 PUT "$BUCKET?policy=" -H 'Content-Type: application/json' -d "{\"Version\": \"2012-10-17\", \"Statement\": [
+		{\"Effect\": \"Allow\", \"Principal\": \"*\", \"Action\": [\"s3:GetObject\"], \"Resource\": [\"arn:aws:s3:::$BUCKET/*\"]},
+		{\"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": [\"s3:PutObject\"], \"Resource\": [\"arn:aws:s3:::$BUCKET/nar/*\"]}]}"
+	rm -rf "$T/state"
+	mkdir -p "$T/state/spool"
+	other=$(make_path other)
+	start_daemon
+	call_hook "$path"
+	wait_until 30 uploaded
+	read_back "http://$S3/$BUCKET" "$path"
+
+	call_hook "$other"
+	wait_until 20 says main "AccessDenied"
+	status_is '.queue.delayed == 1'
 }

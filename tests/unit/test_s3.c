@@ -199,8 +199,11 @@ static void put_info(struct trial *trial)
 
 static void fill_block(unsigned char *block, uint64_t number)
 {
-	for (size_t i = 0; i < BLOCK; i++)
-		block[i] = (unsigned char)(i * 7 + i / 251);
+	static unsigned char pattern[BLOCK];
+
+	for (size_t i = 0; i < BLOCK && pattern[BLOCK - 1] == 0; i++)
+		pattern[i] = (unsigned char)(i * 7 + i / 251 + 1);
+	memcpy(block, pattern, BLOCK);
 	memcpy(block, &number, 4);
 }
 
