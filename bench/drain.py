@@ -169,8 +169,9 @@ def peak_mb(pid):
     return 0.0
 
 
-def run_ours(world, where, url, paths):
-    """Uploads PATHS with a new daemon: seconds from handing them over to the answer that all are there."""
+def run_ours(world, where, url, paths, lines="", watch=None, level="info"):
+    """Uploads PATHS with a new daemon: seconds from handing them over to the answer that all are there.
+    LINES are added to the section of the cache; WATCH(process) is called when it has begun."""
     config, roots = f"{where}/nncache.conf", f"{world.dir}/var/gcroots/nncache"
     os.makedirs(f"{where}/state/spool")
     os.makedirs(roots, exist_ok=True)
@@ -178,13 +179,15 @@ def run_ours(world, where, url, paths):
         conf.write(f"[daemon]\nsocket = {world.env['NNCACHE_SOCKET']}\nstate-dir = {where}/state\n"
                    f"spool-dir = {where}/state/spool\ngcroots-dir = {roots}\n"
                    f'[cache "main"]\nurl = {url}\nsigning-key-file = {world.key}\n'
-                   "compression-level = 3\nupstreams =\n")
+                   "compression-level = 3\nupstreams =\n" + lines)
     with open(f"{where}/nncached.log", "wb") as log:
-        daemon = subprocess.Popen([f"{world.build}/daemon/nncached", "--config", config], env=world.env,
-                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        daemon = subprocess.Popen([f"{world.build}/daemon/nncached", "--config", config, "--log-level", level],
+                                  env=world.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         wait_for(lambda: os.path.exists(world.env["NNCACHE_SOCKET"]), daemon, "nncached")
         start = time.monotonic()
+        if watch is not None:
+            watch(daemon)
         world.run([f"{world.build}/ctl/nncachectl", "push", "--stdin", "--json"], input=as_lines(paths))
         took = time.monotonic() - start
         return {"s": took, "peak_mb": peak_mb(daemon.pid), "cpu_s": cpu_s(daemon.pid)}

@@ -338,6 +338,8 @@ static void part_is_there(struct s3_part *part)
 		give_up(p, &err, true);
 		return;
 	}
+	log_debug("part sent key=%s number=%u bytes=%" PRIu64 " tries=%u", p->key, part->number, part->len,
+	          part->n_tries);
 	p->etags[part->number - 1] = etag;
 	p->done_bytes += part->len;
 	part->number = 0;
