@@ -24,7 +24,7 @@ struct sweep {
 	struct roots_list list;
 	struct queue_explain explain;
 	const char **paths;
-	bool *is_wanted;
+	bool *is_wanted, *is_wanted_by_all;
 	size_t n_running; /* stray roots being enqueued */
 	/* remaking the roots of unfinished requests at start */
 	struct queue_unfinished_roots page;

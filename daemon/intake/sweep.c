@@ -4,6 +4,7 @@
  * request explains is enqueued (a hook that was killed leaves nothing else behind), never deleted; a hook's
  * root that is explained goes once the daemon has its own.
  *
+ * A hook means all caches: its root is explained by a request for all of them alone.
  * A hook that is still at work has a root that nobody explains yet: links younger than YOUNG_S wait. */
 #include <stdlib.h>
 #include <string.h>
@@ -159,8 +160,9 @@ static void sweep_end(struct intake *intake)
 
 	free(sweep->paths);
 	free(sweep->is_wanted);
+	free(sweep->is_wanted_by_all);
 	sweep->paths = NULL;
-	sweep->is_wanted = NULL;
+	sweep->is_wanted = sweep->is_wanted_by_all = NULL;
 	roots_list_fini(&sweep->list);
 	sweep->is_running = false;
 	if (!intake->closing)
@@ -184,7 +186,7 @@ static void on_explained(struct queue_op *op)
 			own = entry->path;
 		if (!is_older(entry, now))
 			young = young || !entry->is_ours || !sweep->is_wanted[i];
-		else if (!sweep->is_wanted[i])
+		else if (entry->is_ours ? !sweep->is_wanted[i] : !sweep->is_wanted_by_all[i])
 			enqueue_stray(intake, entry);
 		else if (!entry->is_ours && strcmp(own, entry->path) == 0 &&
 		         !intake_is_on_its_way(intake, entry->path))
@@ -214,7 +216,9 @@ static void on_listed(struct roots_list *list)
 		log_warning("roots cannot be listed: %s, retrying in %ds", list->err.text, SWEEP_MS / 1000);
 	sweep->paths = calloc(list->n_entries + 1, sizeof(sweep->paths[0]));
 	sweep->is_wanted = calloc(list->n_entries + 1, sizeof(bool));
-	if (list->n_entries == 0 || intake->closing || sweep->paths == NULL || sweep->is_wanted == NULL) {
+	sweep->is_wanted_by_all = calloc(list->n_entries + 1, sizeof(bool));
+	if (list->n_entries == 0 || intake->closing || sweep->paths == NULL || sweep->is_wanted == NULL ||
+	    sweep->is_wanted_by_all == NULL) {
 		sweep_end(intake);
 		return;
 	}
@@ -226,6 +230,7 @@ static void on_listed(struct roots_list *list)
 		.paths = sweep->paths,
 		.n_paths = list->n_entries,
 		.is_wanted = sweep->is_wanted,
+		.is_wanted_by_all = sweep->is_wanted_by_all,
 	};
 	queue_start(intake->queue, &sweep->explain.op, on_explained);
 }

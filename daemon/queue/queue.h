@@ -354,7 +354,8 @@ struct queue_explain {
 	struct queue_op op;
 	const char *const *paths;
 	size_t n_paths;
-	bool *is_wanted; /* the caller's array */
+	bool *is_wanted;        /* the caller's array */
+	bool *is_wanted_by_all; /* and another: by one that is meant for all caches, as a hook's is */
 };
 /* QUEUE_UNFINISHED_ROOTS: store paths of protected unfinished roots, by key in pages. */
 struct queue_unfinished_roots {

@@ -496,17 +496,27 @@ int requests_expand(struct queue_db *q, struct queue_op *op)
 
 /* ---- questions */
 
+static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t i, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT count(*), count(*) FILTER (WHERE r.caches IS NULL) FROM root t"
+	     " LEFT JOIN request r ON r.id = t.request WHERE t.path = :path AND t.state IN (0, 1, 2)");
+
+	stmt_bind_text(st, ":path", explain->paths[i]);
+	if (stmt_step(st, err) != STMT_ROW)
+		return -1;
+	explain->is_wanted[i] = stmt_int(st, 0) > 0;
+	explain->is_wanted_by_all[i] = stmt_int(st, 1) > 0;
+	return 0;
+}
+
 int requests_explain(struct queue_db *q, struct queue_op *op)
 {
 	struct queue_explain *explain = CONTAINER_OF(op, struct queue_explain, op);
 
-	for (size_t i = 0; i < explain->n_paths; i++) {
-		int rc = has_unfinished_root(q, explain->paths[i], &op->err);
-
-		if (rc < 0)
+	for (size_t i = 0; i < explain->n_paths; i++)
+		if (explain_one(q, explain, i, &op->err) < 0)
 			return -1;
-		explain->is_wanted[i] = rc == 1;
-	}
 	return 0;
 }
 

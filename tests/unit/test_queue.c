@@ -1635,9 +1635,13 @@ static void retry_makes_roots_and_delayed_jobs_go_on(void **state)
 
 static void what_is_unfinished_explains_a_gc_root(void **state)
 {
-	const char *const paths[] = { P(1), P(2), P(3) };
-	bool is_wanted[3] = { false, true, false };
-	struct queue_explain explain = { .paths = paths, .n_paths = 3, .is_wanted = is_wanted };
+	const char *const paths[] = { P(1), P(2), P(3), P(4) };
+	const struct queue_add_path four = { .path = P(4), .rank = now };
+	struct queue_add add_four = { .now_unix_s = now, .paths = &four, .n_paths = 1, .caches = 1 << MAIN };
+	bool is_wanted[4], by_all[4];
+	struct queue_explain explain = {
+		.paths = paths, .n_paths = 4, .is_wanted = is_wanted, .is_wanted_by_all = by_all
+	};
 	struct queue_unfinished_roots list = { .n_max = 1 };
 	(void)state;
 
@@ -1645,11 +1649,11 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	PUSH({ .path = 2 });
 	upload(1);
 	add(P(3));
+	must_run(&add_four.op, QUEUE_ADD);
 	must_run(&explain.op, QUEUE_EXPLAIN);
-	assert_false(is_wanted[0]);
-	assert_true(is_wanted[1]);
-	assert_true(is_wanted[2]);
-	for (int i = 2; i <= 3; i++) {
+	assert_true(!is_wanted[0] && is_wanted[1] && is_wanted[2] && is_wanted[3]);
+	assert_true(!by_all[0] && by_all[1] && by_all[2] && !by_all[3]);
+	for (int i = 2; i <= 4; i++) {
 		must_run(&list.op, QUEUE_UNFINISHED_ROOTS);
 		assert_int_equal(list.n_paths, 1);
 		assert_int_equal(number_of(list.paths[0]), i);
