@@ -396,19 +396,24 @@ static void fake_find_nar(struct backend *backend, struct backend_op *op, const 
 	answer_soon(call);
 }
 
-/* I5: nothing is put side by side with itself. */
-static void check_alone(const struct call *call)
+/* I5: nothing is put side by side with itself; I6: and not more at once than was said. */
+static void check_puts(const struct call *call)
 {
+	unsigned n = 1;
+
 	for (size_t i = 0; i < CALLS_MAX; i++) {
 		const struct call *other = calls[i];
 
-		if (other == NULL || other == call || other->cache != call->cache ||
-		    other->verb != call->verb)
+		if (other == NULL || other == call || other->cache != call->cache || other->verb < PUT_NAR)
 			continue;
-		if (call->verb == PUT_NAR ? other->content == call->content : other->path == call->path)
+		n++;
+		if (other->verb == call->verb &&
+		    (call->verb == PUT_NAR ? other->content == call->content : other->path == call->path))
 			violated("I5", "%s: %s of %u and %u at once", name_of(call->cache),
 			         verb_names[call->verb], call->path, other->path);
 	}
+	if (n > caches[call->cache].config->upload_jobs)
+		violated("I6", "%s: %u puts at once", name_of(call->cache), n);
 }
 
 static void fake_put_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object,
@@ -418,7 +423,7 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 
 	call->path = fake_store_number(object->info->path);
 	call->content = content_of(call->cache, object);
-	check_alone(call);
+	check_puts(call);
 	call->body = body_ref(body);
 	body_watch(body, &call->watch, on_body);
 	if (body_state(body) != BODY_GROWING)
@@ -433,7 +438,7 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
 	call->path = fake_store_number(object->info->path);
 	call->content = content_of(call->cache, object);
 	call->text = strndup(text, len);
-	check_alone(call);
+	check_puts(call);
 	answer_soon(call);
 }
 

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/loop/lane.h"
 #include "daemon/loop/loop.h"
@@ -12,7 +11,6 @@
 #include "daemon/loop/work.h"
 #include "tests/sim/chance.h"
 
-#define EPOCH_S     1700000000
 #define POOL_SIZE   4 /* workers of the shared pool */
 #define SOURCES_MAX 64
 
@@ -46,8 +44,7 @@ struct lane {
 
 static struct {
 	struct loop *loop;
-	uint64_t now_ms, turn, order, wall_reads;
-	int64_t wall_offset_s;
+	uint64_t turn, order;
 	void (*between)(void);
 	struct fake_event *events;
 	struct fake_timer *timers;
@@ -70,41 +67,6 @@ static void between(void)
 void fake_loop_between(void (*fn)(void))
 {
 	f.between = fn;
-}
-
-/* ---- clocks ------------------------------------------------------------------------------------------ */
-
-uint64_t fake_now_ms(void)
-{
-	return f.now_ms;
-}
-
-void fake_clock_step_s(int64_t by_s)
-{
-	f.wall_offset_s += by_s;
-}
-
-int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
-int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
-{
-	int64_t s = (int64_t)(f.now_ms / 1000);
-
-	/* A real clock has moved on when it is read again: names that are made of it differ. */
-	*ret = (struct timespec){ .tv_nsec = (long)(f.now_ms % 1000) * 1000000 +
-		                             (long)(f.wall_reads++ % 1000000) };
-	ret->tv_sec = id == CLOCK_MONOTONIC ? s : s + EPOCH_S + f.wall_offset_s;
-	return 0;
-}
-
-ssize_t __wrap_getrandom(void *data, size_t n, unsigned flags);
-ssize_t __wrap_getrandom(void *data, size_t n, unsigned flags)
-{
-	unsigned char *bytes = data;
-	(void)flags;
-
-	for (size_t i = 0; i < n; i++)
-		bytes[i] = (unsigned char)chance_bits();
-	return (ssize_t)n;
 }
 
 /* ---- loop.h ------------------------------------------------------------------------------------------ */
@@ -162,7 +124,7 @@ void loop_unpost(struct loop *loop, struct loop_post *post)
 uint64_t loop_now_mono_ms(const struct loop *loop)
 {
 	(void)loop;
-	return f.now_ms;
+	return fake_now_ms();
 }
 
 static void run_posts(void)
@@ -237,7 +199,7 @@ void timer_set(struct timer *timer, uint64_t delay_ms)
 {
 	struct fake_timer *inside = timer_inside(timer);
 
-	inside->due_ms = f.now_ms + delay_ms;
+	inside->due_ms = fake_now_ms() + delay_ms;
 	inside->order = ++f.order;
 	inside->is_set = true;
 }
@@ -289,7 +251,7 @@ static void run_timers(void)
 	uint64_t last = f.order;
 	struct fake_timer *timer;
 
-	while ((timer = next_timer()) != NULL && timer->due_ms <= f.now_ms && timer->order <= last) {
+	while ((timer = next_timer()) != NULL && timer->due_ms <= fake_now_ms() && timer->order <= last) {
 		timer->is_set = false;
 		timer->timer->fn(timer->timer);
 		between();
@@ -505,7 +467,7 @@ void fake_event_in(struct fake_event *event, uint64_t delay_ms, fake_event_fn fn
 {
 	assert(!event->is_set);
 	*event = (struct fake_event){
-		.next = f.events, .fn = fn, .due_ms = f.now_ms + delay_ms, .is_set = true
+		.next = f.events, .fn = fn, .due_ms = fake_now_ms() + delay_ms, .is_set = true
 	};
 	f.events = event;
 }
@@ -560,7 +522,7 @@ static size_t gather(struct source *sources)
 	if (f.has_changes)
 		add_source(sources, &n, TELL_WATCHES, NULL);
 	for (struct fake_event *event = f.events; event != NULL; event = event->next)
-		if (event->due_ms <= f.now_ms)
+		if (event->due_ms <= fake_now_ms())
 			add_source(sources, &n, FIRE, event);
 	return n;
 }
@@ -611,8 +573,7 @@ static void jump(void)
 			due_ms = event->due_ms;
 	if (due_ms == UINT64_MAX)
 		violated("I10", "nothing is set to happen any more");
-	if (due_ms > f.now_ms)
-		f.now_ms = due_ms;
+	fake_clock_go(due_ms);
 }
 
 void fake_loop_turn(void)
@@ -624,7 +585,7 @@ void fake_loop_turn(void)
 	if (fake_loop_is_idle() && gather(sources) == 0)
 		jump();
 	else
-		f.now_ms += chance_below(3);
+		fake_clock_go(fake_now_ms() + chance_below(3));
 	run_timers();
 	if (f.loop != NULL)
 		run_posts();

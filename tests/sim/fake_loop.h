@@ -12,6 +12,8 @@
 
 /* Since the simulation began. */
 uint64_t fake_now_ms(void);
+/* Never back. */
+void fake_clock_go(uint64_t to_ms);
 /* The wall clock jumps. */
 void fake_clock_step_s(int64_t by_s);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "daemon/upload/transfer.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_cache.h"
 #include "tests/sim/fake_loop.h"
@@ -41,6 +42,9 @@ static void verify_moves(size_t cache)
 
 void verify_turn(void)
 {
+	if (life.uploader != NULL &&
+	    body_pool_memory_in_use_bytes(life.uploader->pool) > life.config.memory_bytes)
+		violated("I6", "the NARs on their way hold more memory than was said");
 	for (size_t i = 0; i < CACHES_MAX; i++) {
 		if (life.uploader == NULL || life.is_closing || i >= life.config.n_caches) {
 			lies_since_ms[i] = fake_now_ms();
