@@ -12,8 +12,10 @@
 #include "tests/sim/life.h"
 
 #define HEAL_EVERY_MS 600000
+#define RETRIES_MAX   5
 
 static struct fake_event again;
+static unsigned n_retries;  /* since all was healed */
 static bool gives_up_roots; /* an UNPROTECT is on its way */
 
 static void excuse(const char *path)
@@ -34,7 +36,8 @@ static void excuse_all(void)
 static void release(char **paths, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		excuse(paths[i]);
+		if (n_retries <= RETRIES_MAX)
+			excuse(paths[i]);
 	if (life.intake != NULL && n > 0)
 		intake_released(life.intake, paths, n);
 }
@@ -167,6 +170,16 @@ static bool has_failed(struct queue *queue)
 	return n > 0;
 }
 
+static void forget_left_overs(struct queue *queue)
+{
+	struct queue_forget *op = op_new(sizeof(*op), &(struct queue_forget){ .op.verb = QUEUE_FORGET,
+	                                                                      .now_unix_s = clock_unix_s(),
+	                                                                      .which.failed_only = true });
+
+	trace("forget what is left over");
+	queue_start(queue, &op->op, on_done);
+}
+
 /* What can go on by itself gets no help: it must. */
 static void on_again(struct fake_event *event)
 {
@@ -174,7 +187,9 @@ static void on_again(struct fake_event *event)
 		for (size_t i = 0; i < life.config.n_caches; i++)
 			if (queue_paused_until_unix_s(life.queue, i) != 0)
 				pause_caches(life.queue, UINT64_C(1) << i, 0);
-		if (has_failed(life.queue))
+		if (has_failed(life.queue) && ++n_retries > RETRIES_MAX)
+			forget_left_overs(life.queue);
+		else if (has_failed(life.queue))
 			retry(life.queue, true);
 	}
 	fake_event_in(event, HEAL_EVERY_MS, on_again);
