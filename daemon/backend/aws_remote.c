@@ -147,7 +147,7 @@ static int read_json(struct aws_remote *remote)
 
 static int read_sts(struct aws_remote *remote)
 {
-	char root[XML_NAME_SIZE], id[256], secret[256], token[VALUE_SIZE], expiration[64];
+	char root[XML_NAME_SIZE], id[256], secret[256], token[VALUE_SIZE], expiration[64] = "";
 	struct xml_field fields[] = {
 		{ .name = "AccessKeyId", .text = id, .size = sizeof(id) },
 		{ .name = "SecretAccessKey", .text = secret, .size = sizeof(secret) },

@@ -506,8 +506,8 @@ static void xml_of_strangers_is_bounded(void **state)
 		"<!DOCTYPE r SYSTEM \"file:///etc/passwd\"><R/>",
 		"<R><A>&unknown;</A></R>",
 		"<1><2><3><4><5><6>",
-		"<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a>x</a></a></a></a></a></a>"
-		"</a></a></a></a></a></a></a></a></a></a></a>",
+		("<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a>x</a></a></a></a></a></a>"
+		 "</a></a></a></a></a></a></a></a></a></a></a>"),
 	};
 	char a[8], root[XML_NAME_SIZE];
 	struct xml_field field = { .name = "A", .text = a, .size = sizeof(a) };
