@@ -49,9 +49,15 @@ static void check_required(const struct check *check, const struct section *sect
 
 /* The files named */
 
-static const char *token_fault(const char *text)
+static const char *token_fault(const char *text, enum cache_kind kind)
 {
-	return text[strspn(text, " \t\r\n")] == '\0' ? "is empty" : NULL;
+	if (text[strspn(text, " \t\r\n")] == '\0')
+		return "is empty";
+	if (kind == CACHE_S3 && (strstr(text, "aws_access_key_id") == NULL || strchr(text, '[') == NULL))
+		return "has no keys for a bucket\n"
+		       "  expected it as ~/.aws/credentials: [default], aws_access_key_id = ID and "
+		       "aws_secret_access_key = KEY";
+	return NULL;
 }
 
 static const char *key_fault(const char *text, enum cache_kind kind)
@@ -71,7 +77,7 @@ static int check_secret(const struct option *option, enum cache_kind kind, const
 
 	if (read_file(file, SECRET_FILE_MAX_BYTES, &text, &len, err) < 0)
 		return -1;
-	fault = strcmp(option->key, "token-file") == 0 ? token_fault(text) : key_fault(text, kind);
+	fault = strcmp(option->key, "token-file") == 0 ? token_fault(text, kind) : key_fault(text, kind);
 	explicit_bzero(text, len);
 	free(text);
 	return fault == NULL ? 0 : error_set(err, ERROR_OPERATOR, "%s %s", file, fault);

@@ -739,7 +739,8 @@ static void the_service_managers_credentials_come_first(void **state)
 
 	strcpy(creds, path_in(dirs, "creds"));
 	where.credentials_dir = creds;
-	put_file(dirs, "nncache/nncache.conf", MAIN "token-file = t\nnetrc-file = n\nclient-key-file = k\n", 0644);
+	put_file(dirs, "nncache/nncache.conf", MAIN "token-file = t\nnetrc-file = n\nclient-key-file = k\n",
+	         0644);
 	put_file(dirs, "creds/t", "secret\n", 0600);
 	put_file(dirs, "creds/nncache_k", "key\n", 0600);
 	put_file(dirs, "nncache/credentials/t", "other\n", 0600);
@@ -807,6 +808,25 @@ static void a_missing_file_is_a_mistake_unless_push_is_auto(void **state)
 	snprintf(expected, sizeof(expected), "%s:4: [cache \"main\"] token-file: %s is empty\n",
 	         path_in(dirs, "nncache/nncache.conf"), path_in(dirs, "nncache/credentials/t"));
 	load_files(&user, true, expected);
+}
+
+static void the_token_file_of_a_bucket_holds_keys(void **state)
+{
+	struct dirs *dirs = *state;
+	char expected[512];
+
+	put_file(dirs, "nncache/nncache.conf",
+	         "[cache \"b\"]\nurl = s3://builds\nsign = no\ntoken-file = t\n", 0644);
+	put_file(dirs, "nncache/credentials/t", "a-token\n", 0600);
+	snprintf(expected, sizeof(expected),
+	         "%s:4: [cache \"b\"] token-file: %s has no keys for a bucket\n"
+	         "  expected it as ~/.aws/credentials: [default], aws_access_key_id = ID and "
+	         "aws_secret_access_key = KEY\n",
+	         path_in(dirs, "nncache/nncache.conf"), path_in(dirs, "nncache/credentials/t"));
+	load_files(&user, true, expected);
+	put_file(dirs, "nncache/credentials/t",
+	         "[default]\naws_access_key_id = a\naws_secret_access_key = b\n", 0600);
+	config_free(load_files(&user, true, ""));
 }
 
 /* The table */
@@ -927,6 +947,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_service_managers_credentials_come_first, make_dirs,
 		                                remove_dirs),
 		cmocka_unit_test_setup_teardown(files_named_are_looked_at, make_dirs, remove_dirs),
+		cmocka_unit_test_setup_teardown(the_token_file_of_a_bucket_holds_keys, make_dirs,
+		                                remove_dirs),
 		cmocka_unit_test_setup_teardown(a_missing_file_is_a_mistake_unless_push_is_auto, make_dirs,
 		                                remove_dirs),
 		cmocka_unit_test(every_option_has_a_field_of_its_size_and_of_its_own),
