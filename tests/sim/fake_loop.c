@@ -19,7 +19,7 @@ struct fake_timer {
 	struct timer *timer;
 	struct fake_timer *next;
 	uint64_t due_ms, order;
-	bool is_set;
+	bool is_set, is_closed;
 };
 
 struct closing {
@@ -199,6 +199,8 @@ void timer_set(struct timer *timer, uint64_t delay_ms)
 {
 	struct fake_timer *inside = timer_inside(timer);
 
+	if (inside->is_closed)
+		return;
 	inside->due_ms = fake_now_ms() + delay_ms;
 	inside->order = ++f.order;
 	inside->is_set = true;
@@ -221,8 +223,7 @@ static void on_timer_closing(struct closing *closing)
 
 	while (*at != inside)
 		at = &(*at)->next;
-	*at = inside->next;
-	free(inside);
+	*at = inside->next; /* its memory stays: a closed handle of libuv can be asked, and set in vain */
 	if (timer->closed != NULL)
 		timer->closed(timer);
 }
@@ -231,6 +232,7 @@ void timer_close(struct timer *timer, timer_fn closed)
 {
 	timer->closed = closed;
 	timer_inside(timer)->is_set = false;
+	timer_inside(timer)->is_closed = true;
 	close_later(on_timer_closing, timer);
 }
 
