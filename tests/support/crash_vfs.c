@@ -81,6 +81,8 @@ static void bytes_resize(struct bytes *bytes, size_t len)
 
 static void bytes_write(struct bytes *bytes, size_t offset, const void *data, size_t n)
 {
+	if (n == 0)
+		return;
 	if (offset + n > bytes->len)
 		bytes_resize(bytes, offset + n);
 	memcpy(bytes->data + offset, data, n);
