@@ -28,6 +28,7 @@ enum {
 	CHECKPOINT_PAGES = 1024,   /* 4 MiB: written back in passing */
 	WAL_MAX_PAGES = 16 * 1024, /* 64 MiB: from here on a commit waits for readers, and cuts the file */
 	WAL_KEPT_BYTES = 8 << 20,  /* what is left of the file after a reset */
+	WAL_RESERVED_BYTES = 6 << 20,
 };
 
 void db_mark_damaged(struct db *db)
@@ -247,6 +248,21 @@ static int open_locked(struct db *db, const struct db_config *config, struct err
 	return open_file(db, config, err);
 }
 
+/* What the log needs until it is written back is taken from the disk beforehand: a disk that fills up later
+ * does not keep us from writing down what was done. A disk that is full already has nothing to give. */
+static void reserve_wal(const struct db *db)
+{
+	char path[ASIDE_PATH_SIZE];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s-wal", db->path);
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return;
+	(void)!fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, WAL_RESERVED_BYTES);
+	close(fd);
+}
+
 int db_open(struct db **ret, const struct db_config *config, struct error *err)
 {
 	struct db *db = db_new(config->path, err);
@@ -259,6 +275,7 @@ int db_open(struct db **ret, const struct db_config *config, struct error *err)
 		db_close(db);
 		return -1;
 	}
+	reserve_wal(db);
 	*ret = db;
 	return 0;
 }

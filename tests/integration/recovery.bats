@@ -8,12 +8,12 @@ setup() {
 	scratch_make
 	pick_port
 	write_config "http://127.0.0.1:$PORT" # nobody listens there yet
+	paths=()
 }
 
 # queue_up NAME...: paths handed over, their uploads put off; the daemon runs.
 queue_up() {
 	start_daemon
-	paths=()
 	also "$@"
 	call_hook "${paths[@]}"
 	wait_until 20 status_is ".queue.delayed == $#"
@@ -140,6 +140,23 @@ age_roots() {
 	[ -z "$(find "$T/spool" -name '*.req*')" ]
 }
 
+@test "a disk that fills up while uploads are under way does not keep them from their end" {
+	write_config "http://127.0.0.1:$PORT" 'upload-jobs = 2'
+	small_disk "$T/state" 16m
+	start_nginx
+	kill -STOP "$(pid_of nginx)"
+	start_daemon
+	also a b c d e f
+	call_hook "${paths[@]}"
+	wait_until 20 status_is '.queue | .in_flight == 2 and .ready == 4'
+	fill_disk "$T/state"
+	run dd if=/dev/zero of="$T/state/one-more" bs=64k count=1
+	[ "$status" -ne 0 ]
+	kill -CONT "$(pid_of nginx)"
+	wait_until 30 uploaded
+	cache_has "$T/www" "${paths[@]}"
+}
+
 @test "with the spool on the same full disk the root is what is left, and it is enough" {
 	small_disk "$T/state" 4m
 	queue_up a
@@ -162,7 +179,7 @@ age_roots() {
 	start nncached env LD_PRELOAD="$B/tests/support/libfail_fsync.so" "$B/daemon/nncached" \
 		--config "$T/etc/nncache.conf"
 	wait_until 15 ctl status
-	paths=("$(make_path a)" "$(make_path b)")
+	also a b
 	call_hook "${paths[0]}"
 	touch "$T/fail"
 	call_hook "${paths[1]}"
