@@ -156,13 +156,16 @@ def closure_rows(world, ceph, args, wanted):
     works = {"ours": lambda: ours_to_s3(world, ceph, paths)}
     if "aws" in wanted:
         works["aws"] = lambda: aws_to_s3(world, ceph, cache, len(paths))
+        works["floor"] = lambda: drain.run_floor(world, paths)
     if "http" in wanted:
         port = world.start_nginx()
         works["http"] = lambda: ours_to_http(world, port, paths)
     runs = drain.in_turns(args.rounds, works)
-    budgets = {"aws": {"ratio": 1.0, "peak_mb": 150}, "http": {}}
+    if "aws" in wanted:
+        runs["both"] = [{key: aws[key] + floor[key] for key in aws} for aws, floor in zip(runs["aws"], runs["floor"])]
+    budgets = {"aws": {"peak_mb": 150}, "both": {"ratio": 1.0}, "http": {}}
     return [drain.row_of(name, {"ours": runs["ours"], "peer": runs[name]}, budgets[name])
-            for name in ("aws", "http") if name in runs]
+            for name in ("aws", "both", "http") if name in runs]
 
 
 def large_row(world, ceph, mb):
@@ -180,7 +183,7 @@ def large_row(world, ceph, mb):
     return row, timeline
 
 
-PEERS = {"aws": "aws s3 cp", "http": "ours to nginx", "large": "ours to file"}
+PEERS = {"aws": "aws s3 cp", "both": "packing, + aws", "http": "ours to nginx", "large": "ours to file"}
 
 
 def show(rows):
