@@ -50,7 +50,6 @@ struct s3_call {
 	char cache_info[CACHE_INFO_TEXT_SIZE];
 	struct body *body; /* or of this body */
 	struct body_watch watch;
-	struct http_source source;
 	uint64_t part_bytes;
 	struct s3_parts *parts;
 	struct buf query;
@@ -251,12 +250,9 @@ static void on_looked(struct s3_request *req)
 
 /* Sending in one request */
 
-static ssize_t read_source(struct http_source *source, uint64_t offset, void *data, size_t n_bytes,
-                           struct error *err)
+static void on_progress(struct s3_request *req, uint64_t n_bytes)
 {
-	struct s3_call *call = CONTAINER_OF(source, struct s3_call, source);
-
-	return op_read_body(call->op, call->body, offset, data, n_bytes, err);
+	CONTAINER_OF(req, struct s3_call, req)->op->sent_bytes = n_bytes;
 }
 
 static void set_body(struct s3_call *call)
@@ -269,9 +265,9 @@ static void set_body(struct s3_call *call)
 		req->data_len = call->body != NULL ? body_readable_bytes(call->body) : call->len;
 		return;
 	}
-	call->source.read = read_source;
-	req->source = &call->source;
-	req->source_len = body_readable_bytes(call->body);
+	req->body = call->body;
+	req->body_len = body_readable_bytes(call->body);
+	req->progress = on_progress;
 }
 
 static void on_sent(struct s3_request *req);
@@ -314,7 +310,7 @@ static void on_sent(struct s3_request *req)
 	unsigned status = req->http.status;
 
 	assert(call->state == CALL_SENDING);
-	if (req->source == NULL)
+	if (req->body == NULL)
 		call->op->sent_bytes = req->http.sent_bytes;
 	if (req->err.kind == ERROR_NONE) {
 		on_taken(call);

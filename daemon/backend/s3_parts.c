@@ -273,22 +273,10 @@ static void count_sent(struct s3_parts *p)
 			*p->sent_bytes += p->places[i].req.http.sent_bytes;
 }
 
-static ssize_t read_part(struct http_source *source, uint64_t offset, void *data, size_t n_bytes,
-                         struct error *err)
+static void on_progress(struct s3_request *req, uint64_t n_bytes)
 {
-	struct s3_part *part = CONTAINER_OF(source, struct s3_part, source);
-	struct s3_parts *p = part->parts;
-	ssize_t n;
-
-	if (offset >= part->len)
-		return 0;
-	if (n_bytes > part->len - offset)
-		n_bytes = (size_t)(part->len - offset);
-	n = body_read(p->body, part->offset + offset, data, n_bytes, err);
-	if (n < 0)
-		return HTTP_SOURCE_FAILED;
-	count_sent(p);
-	return n;
+	(void)n_bytes;
+	count_sent(CONTAINER_OF(req, struct s3_part, req)->parts);
 }
 
 static void on_part_sent(struct s3_request *req);
@@ -298,15 +286,16 @@ static void send_part(struct s3_part *part)
 	struct s3_parts *p = part->parts;
 
 	s3_request_fini(&part->req);
-	part->source.read = read_part;
 	part->is_running = true;
 	part->is_resting = false;
 	part->n_tries++;
 	part->req.method = HTTP_PUT;
 	part->req.key = p->key;
 	part->req.query = part->query;
-	part->req.source = &part->source;
-	part->req.source_len = part->len;
+	part->req.body = p->body;
+	part->req.body_offset = part->offset;
+	part->req.body_len = part->len;
+	part->req.progress = on_progress;
 	s3_request_start(p->bucket, &part->req, on_part_sent);
 }
 

@@ -38,7 +38,6 @@ enum s3_parts_state {
 struct s3_part {
 	struct s3_parts *parts;
 	struct s3_request req;
-	struct http_source source;
 	unsigned number; /* 0: the place is free */
 	unsigned n_tries;
 	bool is_running, is_resting;

@@ -1,5 +1,6 @@
 /* One request to a bucket: keys are waited for if need be, the request is signed, its answer judged. If the
- * session's keys are expired they are got anew once, and the request is sent again.
+ * session's keys are expired they are got anew once, and the request is sent again; and so it is with the
+ * MD5 of its body where the bucket wants that, as one with Object Lock does.
  * Errors: those of s3_fault.h and aws_credentials.h; nothing else is tried twice.
  * Thread: loop. */
 #ifndef DAEMON_BACKEND_S3_REQUEST_H
@@ -7,6 +8,8 @@
 
 #include "daemon/backend/aws_credentials.h"
 #include "daemon/backend/s3_fault.h"
+#include "daemon/body/body.h"
+#include "daemon/loop/work.h"
 
 struct s3_bucket {
 	struct loop *loop;
@@ -15,6 +18,7 @@ struct s3_bucket {
 	struct aws_credentials *credentials;
 	char *storage_class;   /* header line, or NULL */
 	bool is_unconditional; /* the server refused If-None-Match, and took the same without */
+	bool wants_md5;        /* it refused what came without */
 };
 
 struct s3_request;
@@ -31,8 +35,9 @@ struct s3_request { /* the caller's until done; zero it before each start */
 	size_t n_headers;
 	const void *data;
 	size_t data_len;
-	struct http_source *source;
-	uint64_t source_len;
+	struct body *body; /* or a piece of a body, which is all there */
+	uint64_t body_offset, body_len;
+	void (*progress)(struct s3_request *req, uint64_t n_bytes); /* or NULL: so much of the piece went */
 	size_t answer_max_bytes;
 
 	/* What came of it: http's outcome, and what the code says. */
@@ -48,7 +53,11 @@ struct s3_request { /* the caller's until done; zero it before each start */
 	struct http_signing signing;
 	struct aws_wait wait;
 	char *url;
-	bool is_waiting, is_canceled, was_renewed;
+	struct http_source source;
+	struct work work;
+	char md5_line[48]; /* "" before it is known */
+	const char *all_headers[S3_HEADERS_MAX + 1];
+	bool is_waiting, is_hashing, is_canceled, was_renewed;
 	struct loop_post post;
 };
 

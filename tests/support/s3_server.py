@@ -22,6 +22,7 @@ bucket must carry a good signature, version 4, checked here by the book; keys ar
   html403 html200    a web page
   bomb          400 and XML that would grow without end
   no-etag       takes everything, without an ETag
+  lock          400 InvalidRequest to a PUT without Content-MD5, which is checked
   no-uploads    answers a POST that begins an upload with a web page
   part-once     every part is refused once with 500, then taken
   part-503      every part, always: 503
@@ -41,6 +42,7 @@ Prints "PORT\\n" once it listens. With --log every request is a line of JSON. --
 """
 
 import argparse
+import base64
 import hashlib
 import hmac
 import json
@@ -269,6 +271,12 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, "NoSuchBucket", "The specified bucket does not exist")
         if mode == "expired":
             raise Refused(400, "ExpiredToken", "The provided token has expired.")
+        if mode == "lock" and self.command == "PUT":
+            if "Content-MD5" not in self.headers:
+                raise Refused(400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put "
+                              "Object requests with Object Lock parameters")
+            if self.headers["Content-MD5"] != base64.b64encode(hashlib.md5(self.body).digest()).decode():
+                raise Refused(400, "BadDigest")
         if is_write and mode == "denied":
             raise Refused(403, "AccessDenied", "Access Denied")
         if is_write and mode == "quota":

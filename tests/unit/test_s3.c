@@ -1013,6 +1013,44 @@ static void what_may_not_be_replaced_is_present(void **state)
 	}
 }
 
+/* As one with Object Lock; hashing is for such a bucket alone. */
+static void a_bucket_that_wants_md5_gets_it(void **state)
+{
+	struct trial trial;
+	struct body *body;
+	(void)state;
+
+	open_mode("lock");
+	prepare(&trial);
+	assert_good(&trial);
+	assert_int_equal(n_logged("\"status\": 400"), 1);
+	put_body(&trial, body_full(1000));
+	assert_good(&trial);
+	put_info(&trial);
+	assert_good(&trial);
+	drop_object(NAR_A);
+	put_body(&trial, body_full(MIB(9)));
+	assert_good(&trial);
+	assert_stored(MIB(9));
+	drop_object(NAR_A);
+	put_body(&trial, body_full(PARTS_3));
+	assert_good(&trial);
+	assert_int_equal(trial.op.sent_bytes, PARTS_3);
+	assert_stored(PARTS_3);
+	assert_int_equal(n_logged("\"status\": 400"), 1);
+	drop_object(NAR_A);
+	body = body_full(PARTS_3);
+	backend->ops->put_nar_start(backend, begin(&trial), &object_a, body);
+	body_unref(body);
+	trial.holds_note = true;
+	loop_run(&loop);
+	backend->ops->put_noted(&trial.op, &trial.note_fault);
+	backend->ops->cancel(&trial.op); /* while it is hashed */
+	finish(&trial);
+	assert_int_equal(trial.op.err.kind, ERROR_CANCELED);
+	close_base();
+}
+
 static void the_condition_is_dropped_after_its_first_501(void **state)
 {
 	struct trial trial;
@@ -1386,6 +1424,7 @@ int main(void)
 		TEST(a_wrong_key_or_secret_is_told_and_read_again),
 		TEST(forbidden_to_look_means_missing),
 		TEST(what_may_not_be_replaced_is_present),
+		TEST(a_bucket_that_wants_md5_gets_it),
 		TEST(the_condition_is_dropped_after_its_first_501),
 		TEST(the_environment_gives_keys),
 		TEST(profiles_give_keys_and_region),
