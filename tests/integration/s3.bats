@@ -146,6 +146,16 @@ says() {
 	ctl status --json | jq -re ".caches[] | select(.name == \"$1\") | .message" | grep -F "$2"
 }
 
+# no_secrets TEXT...: neither in a log nor in the queue.
+no_secrets() {
+	local text
+	for text; do
+		if grep -rF "$text" "$T/log" "$T/state"; then
+			return 1
+		fi
+	done
+}
+
 @test "a wrong bucket, key or secret, and a web page, are said each; the other caches go on" {
 	start_front
 	sed -i 's/if (.*/default_type text\/html; return 200 "<html>Please log in<\/html>";/' "$T/nginx/nginx.conf"
@@ -163,9 +173,25 @@ says() {
 	wait_until 10 says page "is not a nix-cache-info"
 	wait_until 10 in_bucket "$(hash_of "$path").narinfo"
 	read_back "http://$S3/$BUCKET" "$path"
-	if grep -rF -e SECRETNN -e not-the-secret "$T/log" "$T/state"; then
-		return 1
-	fi
+	no_secrets SECRETNN not-the-secret
+}
+
+@test "a wrong region, a wrong clock and an expired session are said each; the other caches go on" {
+	pick_port # what Ceph does not refuse, the strict little server does: its buckets are its modes
+	mkdir "$T/little"
+	start little python3 "$TOP/tests/support/s3_server.py" --root "$T/little" --port "$PORT"
+	wait_until 10 port_is_open
+	for bucket in elsewhere skewed expired; do
+		add_bucket $bucket $bucket "http://127.0.0.1:$PORT" AKIDEXAMPLE wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY
+	done
+	start_daemon
+	path=$(build_path program)
+	wait_until 30 says elsewhere "expected region = eu-west-1, not us-east-1"
+	wait_until 10 says skewed "the clock of this machine is wrong; expected it set (timedatectl set-ntp true)"
+	wait_until 10 says expired "the session token is expired; expected those of the service, in token-file"
+	wait_until 10 in_bucket "$(hash_of "$path").narinfo"
+	status_is '.queue.delayed == 3 and .queue.failed == 0'
+	no_secrets wJalrXUtnFEMI
 }
 
 @test "what the bucket forbids to replace counts as there" {
