@@ -3,6 +3,7 @@
 #include "daemon/backend/aws_credentials.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "daemon/backend/aws_remote.h"
 
@@ -18,6 +20,7 @@
 #define LINK_WHOLE_MS 5000
 #define STS_WHOLE_MS  30000
 #define FILE_SIZE_MAX 4096
+#define VENDOR_FILE   "/sys/class/dmi/id/sys_vendor"
 
 struct aws_credentials {
 	struct loop *loop;
@@ -225,6 +228,15 @@ static int try_container(struct aws_credentials *c, struct error *err)
 	return 1;
 }
 
+/* Whether there is a metadata service takes time to find out; what kind of machine this is does not. */
+static bool is_machine_of_aws(void)
+{
+	CLEANUP(close_fd) int fd = open(VENDOR_FILE, O_RDONLY | O_CLOEXEC);
+	char vendor[32] = "";
+
+	return fd >= 0 && read_full(fd, vendor, sizeof(vendor) - 1) > 0 && strncmp(vendor, "Amazon", 6) == 0;
+}
+
 static int try_machine(struct aws_credentials *c, struct error *err)
 {
 	const char *disabled = env_text("AWS_EC2_METADATA_DISABLED");
@@ -232,6 +244,9 @@ static int try_machine(struct aws_credentials *c, struct error *err)
 	size_t len;
 
 	if ((disabled != NULL && strcasecmp(disabled, "true") == 0) || (!c->is_aws && endpoint == NULL))
+		return 0;
+	/* It is to be known now whether there are keys: else the cache is only read. */
+	if (c->cache->push == PUSH_AUTO && endpoint == NULL && !is_machine_of_aws())
 		return 0;
 	c->place.kind = AWS_MACHINE;
 	if (set_text(&c->place.url, endpoint != NULL ? endpoint : "http://169.254.169.254", err) < 0)

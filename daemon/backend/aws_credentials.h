@@ -7,7 +7,7 @@
  *   4  AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE: a web identity
  *   5  AWS_CONTAINER_CREDENTIALS_FULL_URI, or _RELATIVE_URI: a container's agent
  *   6  the machine's metadata service, if the bucket is at AWS or AWS_EC2_METADATA_SERVICE_ENDPOINT is set,
- *      and AWS_EC2_METADATA_DISABLED is not true
+ *      and AWS_EC2_METADATA_DISABLED is not true; for push = auto only if its firmware is Amazon's
  *
  * What is had is kept until AWS_REFRESH_S before it expires, or until it is said to be of no use.
  * Errors: OPERATOR (there are none, a file or a server refuses), TRANSIENT (no answer), CANCELED.

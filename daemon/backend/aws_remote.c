@@ -318,7 +318,10 @@ static int ask_machine(struct aws_remote *remote, const char *role)
 /* The machine has no such service: it is no machine of AWS, or none with a role. */
 static int no_machine(struct aws_remote *remote)
 {
-	return error_set(&remote->err, ERROR_OPERATOR, "no instance metadata (%s)", remote->req.err.text);
+	return error_set(&remote->err, ERROR_OPERATOR,
+	                 "no AWS credentials: no token-file, no keys in the environment, and no instance "
+	                 "metadata (%s)",
+	                 remote->req.err.text);
 }
 
 static void on_role(struct http_request *req)

@@ -1200,6 +1200,28 @@ static void no_keys_anywhere_is_told_at_once(void **state)
 	close_base();
 }
 
+/* With auto it must be known at once whether there are keys; a machine of AWS may have some. */
+static void push_auto_waits_for_no_metadata_service(void **state)
+{
+	bool is_aws = system("grep -qs '^Amazon' /sys/class/dmi/id/sys_vendor") == 0;
+	struct error err;
+	(void)state;
+
+	open_base();
+	set_config("ok");
+	config.token_file = NULL;
+	config.endpoint = NULL;
+	config.push = PUSH_AUTO;
+	assert_int_equal(backend_open(&backend, &loop, http, &config, STORE_DIR, &err), is_aws ? 0 : -1);
+	if (!is_aws)
+		assert_non_null(strstr(err.text, "no AWS credentials"));
+	backend_close(backend);
+	backend = NULL;
+	config.push = PUSH_YES;
+	open_config();
+	close_base();
+}
+
 /* Who hands out credentials for a time, and how the environment says so. */
 static void use_sts(void)
 {
@@ -1429,6 +1451,7 @@ int main(void)
 		TEST(the_environment_gives_keys),
 		TEST(profiles_give_keys_and_region),
 		TEST(no_keys_anywhere_is_told_at_once),
+		TEST(push_auto_waits_for_no_metadata_service),
 		TEST(servers_hand_out_credentials),
 		TEST(credentials_are_got_anew_before_they_expire),
 		TEST(a_server_that_hands_out_nothing_is_named),
