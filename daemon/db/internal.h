@@ -23,7 +23,7 @@ struct db {
 	bool is_broken, is_damaged; /* damaged implies broken */
 	uint64_t wal_bytes_max;
 	uint64_t deadline_mono_ms; /* of a reader */
-	struct stmt **stmts; /* by address of the text; n_places is a power of two */
+	struct stmt **stmts;       /* by address of the text; n_places is a power of two */
 	size_t n_stmts, n_places;
 };
 
