@@ -300,8 +300,10 @@ static int derive_identity(struct cache_config *cache)
 	CLEANUP(buf_fini) struct buf identity = { .max = TEXT_MAX };
 	struct error err;
 
-	if (cache->url == NULL || url_read(cache->url, URL_CACHE, &identity, &cache->kind, &err) < 0)
+	if (cache->url == NULL)
 		return 0;
+	if (url_read(cache->url, URL_CACHE, &identity, &cache->kind, &err) < 0)
+		return err.kind == ERROR_TRANSIENT ? -1 : 0;
 	if (cache->endpoint != NULL)
 		buf_printf(&identity, " %s", cache->endpoint);
 	cache->identity = buf_take(&identity);

@@ -207,7 +207,7 @@ static char *credential_path(const struct loader *ld, const char *name)
 
 	for (size_t i = 0; dir != NULL && i < N_ELEMENTS(prefixes); i++) {
 		buf_printf(&path, "%s/%s%s", dir, prefixes[i], name);
-		if (access(buf_text(&path), F_OK) == 0)
+		if (!buf_ok(&path) || access(buf_text(&path), F_OK) == 0)
 			return buf_take(&path);
 		buf_clear(&path);
 	}
@@ -354,15 +354,22 @@ static void load_dir(struct loader *ld, const char *dir)
 	free(entries);
 }
 
+/* Without memory of its own: a path cut short would be no file, and no file is no mistake. */
 static void load_files(struct loader *ld)
 {
-	CLEANUP(buf_fini) struct buf path = { .max = 8192 };
+	char memory[8192];
+	struct buf path;
 
 	if (ld->places->config_file != NULL) {
 		load_file(ld, ld->places->config_file);
 		return;
 	}
+	buf_init_in(&path, memory, sizeof(memory));
 	buf_printf(&path, "%s/nncache.conf", ld->config_dir);
+	if (!buf_ok(&path)) {
+		tell_file(ld, ld->config_dir, "the path is too long");
+		return;
+	}
 	if (!is_absent(buf_text(&path)))
 		load_file(ld, buf_text(&path));
 	buf_clear(&path);

@@ -304,8 +304,10 @@ static const char *read_name(const char *text, struct url_parts *parts, struct b
 
 static const char *read_dir(const char *text, struct buf *normal)
 {
-	CLEANUP(buf_fini) struct buf dir = { .max = URL_MAX };
+	char memory[URL_MAX + 1];
+	struct buf dir;
 
+	buf_init_in(&dir, memory, sizeof(memory));
 	if (text[0] != '/')
 		return "it has a host";
 	if (strchr(text, '%') != NULL)
@@ -353,6 +355,8 @@ int url_read(const char *text, enum url_use use, struct buf *normal, enum cache_
 	why = read_shape(rest, &parts, normal);
 	if (why != NULL)
 		return refuse(err, text, use, why);
+	if (!buf_ok(normal))
+		return error_set(err, ERROR_TRANSIENT, "out of memory");
 	if (kind != NULL)
 		*kind = parts.scheme->kind;
 	return 0;
