@@ -1,7 +1,7 @@
-/* The whole daemon, its own main(), with a store, a cache of files, a file in the spool and a root that a
- * hook left. While it runs, another thread, in which nothing fails, hands paths over, asks for the status,
- * and in the end stops it. Then a daemon in which nothing fails, two days later, must bring everything that
- * was acknowledged to the cache, and leave no root behind. */
+/* The whole daemon, its own main(), with a store, a cache of files or on a web server, a file in the spool
+ * and a root that a hook left. While it runs, another thread, in which nothing fails, hands paths over, asks
+ * for the status, and in the end stops it. Then a daemon in which nothing fails, two days later, must bring
+ * everything that was acknowledged to the cache, and leave no root behind. */
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,6 +16,7 @@
 #include "common/protocol.h"
 #include "common/spool.h"
 #include "common/store_path.h"
+#include "tests/support/servers.h"
 #include "tests/torture/nix.h"
 #include "tests/torture/torture.h"
 #include "tests/torture/world.h"
@@ -36,6 +37,7 @@ struct driver {
 	const char *dir;
 	struct torture_ledger *ledger;
 	bool is_patient; /* the daemon is whole: it must do everything */
+	bool reloads;    /* between the two hand-overs */
 	atomic_bool is_over;
 	pthread_t thread;
 };
@@ -76,8 +78,8 @@ static bool is_acknowledged(const struct driver *driver, const char *verb, const
 	return is_fine;
 }
 
-/* Has the daemon nothing left to do? */
-static bool is_drained(const struct driver *driver)
+/* Does the status have FIRST and SECOND in it? */
+static bool status_has(const struct driver *driver, const char *first, const char *second)
 {
 	struct answer answer;
 	struct buf lines;
@@ -85,10 +87,21 @@ static bool is_drained(const struct driver *driver)
 
 	buf_init(&lines, CLIENT_MAX_LINE * 4);
 	is_fine = ask(driver, "nncache 1 status\nend\n", &lines, &answer) && answer.kind == ANSWER_OK &&
-	          strstr(buf_text(&lines), " unfinished=0 oldest=") != NULL &&
-	          strstr(buf_text(&lines), "queue resolving=0 ") != NULL;
+	          strstr(buf_text(&lines), first) != NULL && strstr(buf_text(&lines), second) != NULL;
 	buf_fini(&lines);
 	return is_fine;
+}
+
+/* Has the daemon nothing left to do? */
+static bool is_drained(const struct driver *driver)
+{
+	return status_has(driver, "queue resolving=0 ", " unfinished=0 oldest=");
+}
+
+/* Has it nothing to do just now? */
+static bool is_idle(const struct driver *driver)
+{
+	return status_has(driver, " ready=0 delayed=", " in-flight=0 sent=");
 }
 
 static bool is_done(const struct driver *driver)
@@ -142,10 +155,13 @@ static void *drive(void *arg)
 	} else {
 		if (is_acknowledged(driver, "enqueue", NIX_A))
 			ledger->marks[MARK_FIRST] = 1;
+		if (driver->reloads)
+			kill(getpid(), SIGHUP);
 		if (is_acknowledged(driver, "push", NIX_LATE))
 			ledger->marks[MARK_SECOND] = 1;
 		/* What was put off for longer is the next daemon's. */
 		wait_until(driver, is_drained, 300);
+		wait_until(driver, is_idle, 3000);
 	}
 	kill(getpid(), SIGTERM);
 	return NULL;
@@ -153,7 +169,7 @@ static void *drive(void *arg)
 
 /* ---- the runs ---------------------------------------------------------------------------------------- */
 
-static void prepare(const char *dir)
+static void prepare_for(const char *dir, const char *url)
 {
 	static const char request[] = "nncache 1 enqueue\npath " NIX_SPARE "\nend\n";
 	char text[PATH_MAX], path[PATH_MAX];
@@ -161,7 +177,6 @@ static void prepare(const char *dir)
 
 	nix_make(dir);
 	world_make_dir(dir, "state/spool");
-	world_make_dir(dir, "cache");
 	snprintf(path, sizeof(path), "%s/state/spool", dir);
 	if (spool_write(path, request, strlen(request), &err) < 0)
 		torture_fail("%s", err.text);
@@ -171,10 +186,38 @@ static void prepare(const char *dir)
 	snprintf(text, sizeof(text),
 	         "[daemon]\nstore = local?root=%s\nsocket = %s/socket\nstate-dir = %s/state\n"
 	         "spool-dir = %s/state/spool\ngcroots-dir = %s/nix/var/nix/gcroots/nncache\npack-jobs = 1\n"
-	         "[cache \"main\"]\nurl = file://%s/cache\nsigning-key-file = %s/key.secret\n",
-	         dir, dir, dir, dir, dir, dir, dir);
+	         "[cache \"main\"]\nurl = %s\nsigning-key-file = %s/key.secret\n",
+	         dir, dir, dir, dir, dir, url, dir);
 	snprintf(path, sizeof(path), "%s/nncache.conf", dir);
 	world_write(path, text, strlen(text));
+}
+
+static void prepare(const char *dir)
+{
+	char url[PATH_MAX];
+
+	world_make_dir(dir, "cache");
+	snprintf(url, sizeof(url), "file://%s/cache", dir);
+	prepare_for(dir, url);
+}
+
+static struct test_server web;
+
+/* One server for all: each world has a directory of its own there. */
+static void prepare_http(const char *dir)
+{
+	char path[PATH_MAX], files[PATH_MAX], url[PATH_MAX], name[64];
+	struct timespec now;
+
+	__real_clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(name, sizeof(name), "%d.%ld.%ld", (int)getpid(), (long)now.tv_sec, now.tv_nsec);
+	world_make_dir(web.root, name);
+	snprintf(files, sizeof(files), "%s/%s", web.root, name);
+	snprintf(path, sizeof(path), "%s/cache", dir);
+	if (symlink(files, path) < 0)
+		torture_fail("%s: %s", path, strerror(errno));
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok/%s", web.port, name);
+	prepare_for(dir, url);
 }
 
 static int run_daemon(struct driver *driver)
@@ -195,13 +238,21 @@ static int run_daemon(struct driver *driver)
 	return status;
 }
 
+static int run_with(struct driver *driver)
+{
+	fail_take_sqlite();
+	driver->ledger->marks[MARK_IN_SPOOL] = driver->ledger->marks[MARK_ROOT] = 1;
+	return run_daemon(driver);
+}
+
 static int run(const char *dir, struct torture_ledger *ledger)
 {
-	struct driver driver = { .dir = dir, .ledger = ledger };
+	return run_with(&(struct driver){ .dir = dir, .ledger = ledger });
+}
 
-	fail_take_sqlite();
-	ledger->marks[MARK_IN_SPOOL] = ledger->marks[MARK_ROOT] = 1;
-	return run_daemon(&driver);
+static int run_reloading(const char *dir, struct torture_ledger *ledger)
+{
+	return run_with(&(struct driver){ .dir = dir, .ledger = ledger, .reloads = true });
 }
 
 static void judge(const char *dir, struct torture_ledger *ledger)
@@ -223,13 +274,14 @@ static void judge(const char *dir, struct torture_ledger *ledger)
 int main(int argc, char **argv)
 {
 	static const struct torture_scenario scenarios[] = {
-		{ .name = "daemon",
-		  .prepare = prepare,
-		  .run = run,
-		  .judge = judge,
-		  .may_fail = true,
-		  .n_sample = 5 },
+		{ "daemon", prepare, run, judge, .may_fail = true, .n_sample = 4 },
+		{ "daemon-http", prepare_http, run, judge, .may_fail = true, .n_sample = 3 },
+		{ "daemon-reload", prepare, run_reloading, judge, .may_fail = true, .n_sample = 2 },
 	};
+	int status;
 
-	return torture_main(argc, argv, scenarios, N_ELEMENTS(scenarios));
+	cache_server_start(&web, NULL);
+	status = torture_main(argc, argv, scenarios, N_ELEMENTS(scenarios));
+	test_server_stop(&web);
+	return status;
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -28,17 +27,6 @@ enum { MARK_TAKEN_IN };
 
 /* ---- a daemon, in a process of its own --------------------------------------------------------------- */
 
-static int listen_at(const char *dir)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/socket", dir);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
-		torture_fail("%s: %s", addr.sun_path, strerror(errno));
-	return fd;
-}
-
 static bool names_all(const struct request *request)
 {
 	return request->n_paths == 2 && strcmp(request->paths[0], OUT) == 0 &&
@@ -49,26 +37,15 @@ static bool names_all(const struct request *request)
 static void answer_one(int listen_fd, const char *answer, struct torture_ledger *ledger)
 {
 	struct request request;
-	struct buf in;
-	struct error err;
 	int fd = accept(listen_fd, NULL, NULL);
-	ssize_t n = 1;
 
-	buf_init(&in, REQUEST_MAX_BYTES);
-	while (fd >= 0 && n > 0 && (in.len == 0 || !request_is_complete(in.data, in.len, 0))) {
-		char *dst = buf_reserve(&in, 4096);
-
-		n = recv(fd, dst, 4096, 0);
-		in.len += n > 0 ? (size_t)n : 0;
-	}
-	if (in.len > 0 && request_parse(&request, in.data, in.len, &err) == 0) {
+	if (world_read_request(fd, &request)) {
 		if (strncmp(answer, "ok", 2) == 0 && names_all(&request))
 			ledger->marks[MARK_TAKEN_IN] = 1;
 		if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
 			ledger->marks[MARK_TAKEN_IN] = 0;
 		request_fini(&request);
 	}
-	buf_fini(&in);
 	close_fd(&fd);
 }
 
@@ -105,7 +82,7 @@ static int run_with(const char *dir, const char *answer, struct torture_ledger *
 	pid_t pid;
 
 	fail_spare(true);
-	listen_fd = listen_at(dir);
+	listen_fd = world_listen(dir);
 	pid = fork();
 	if (pid == 0) {
 		answer_one(listen_fd, answer, ledger);

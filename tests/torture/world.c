@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,6 +84,33 @@ bool world_has_link_to(const char *dir, const char *target)
 	if (handle != NULL)
 		closedir(handle);
 	return found;
+}
+
+int world_listen(const char *dir)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/socket", dir);
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0)
+		torture_fail("%s: %s", addr.sun_path, strerror(errno));
+	return fd;
+}
+
+bool world_read_request(int fd, struct request *ret)
+{
+	CLEANUP(buf_fini) struct buf in = { .max = REQUEST_MAX_BYTES };
+	struct error err;
+
+	while (in.len == 0 || !request_is_complete(in.data, in.len, 0)) {
+		char *dst = buf_reserve(&in, 4096);
+		ssize_t n = dst != NULL ? recv(fd, dst, 4096, 0) : -1;
+
+		if (n <= 0)
+			return false;
+		in.len += (size_t)n;
+	}
+	return request_parse(ret, in.data, in.len, &err) == 0;
 }
 
 void world_stop(pid_t pid)
