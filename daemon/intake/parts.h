@@ -18,6 +18,7 @@ struct spool {
 
 struct sweep {
 	struct timer again;
+	bool lacked_ours; /* the last look found a hook's root without the daemon's own */
 	bool is_running;
 	bool was_ready;   /* on_ready was called */
 	bool lacks_roots; /* some could not be made: the next sweep tries again */

@@ -15,9 +15,10 @@
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
-#define SWEEP_MS (5 * 60 * 1000)
-#define YOUNG_S  10
-#define PAGE_MAX 1000
+#define SETTLE_MS 1000 /* hand-overs that were under way are done by then */
+#define SWEEP_MS  (5 * 60 * 1000)
+#define YOUNG_S   10
+#define PAGE_MAX  1000
 
 struct stray {
 	struct intake *intake;
@@ -176,7 +177,7 @@ static void on_explained(struct queue_op *op)
 	struct sweep *sweep = &intake->sweep;
 	int64_t now = clock_unix_s();
 	const char *own = "";
-	bool young = false;
+	bool has_young = false, lacks_ours = false;
 
 	crash_point(SWEEP_EXPLAINED);
 	for (size_t i = 0; op->err.kind == ERROR_NONE && !intake->closing && i < sweep->list.n_entries; i++) {
@@ -185,17 +186,22 @@ static void on_explained(struct queue_op *op)
 		if (entry->is_ours)
 			own = entry->path;
 		if (!is_older(entry, now))
-			young = young || !entry->is_ours || !sweep->is_wanted[i];
+			has_young = has_young || !entry->is_ours || !sweep->is_wanted[i];
 		else if (entry->is_ours ? !sweep->is_wanted[i] : !sweep->is_wanted_by_all[i])
 			enqueue_stray(intake, entry);
 		else if (!entry->is_ours && strcmp(own, entry->path) == 0 &&
 		         !intake_is_on_its_way(intake, entry->path))
 			roots_remove_name(intake->roots, entry->name);
+		else if (!entry->is_ours)
+			lacks_ours = true; /* it may be there by now */
 	}
 	queue_op_fini(op);
 	sweep_end(intake);
-	if (young && !intake->closing)
+	if (lacks_ours && !sweep->lacked_ours && !intake->closing)
+		timer_set(&sweep->again, SETTLE_MS);
+	else if ((has_young || lacks_ours) && !intake->closing)
 		timer_set(&sweep->again, (YOUNG_S + 1) * 1000);
+	sweep->lacked_ours = lacks_ours;
 }
 
 /* By path, the daemon's own before those of hooks. */
