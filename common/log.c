@@ -8,13 +8,18 @@
 
 #define LINE_MAX_BYTES 4096
 
-static enum log_level max_level = LOG_LEVEL_INFO;
+static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
 static bool with_prefix = true;
 
 void log_init(enum log_level level, bool prefix)
 {
 	max_level = level;
 	with_prefix = prefix;
+}
+
+void log_set_level(enum log_level level)
+{
+	max_level = level;
 }
 
 static size_t escape(char *dst, size_t size, const char *src)

@@ -13,6 +13,7 @@ enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_INFO = 6,
 /* Lines less urgent than LEVEL are dropped; the default is LOG_LEVEL_INFO. With PREFIX false
  * the "<N>" is left out (a person reads it). Call before threads are started. */
 void log_init(enum log_level level, bool prefix);
+void log_set_level(enum log_level level); /* at any time */
 
 void log_write(enum log_level level, const char *format, ...) PRINTF(2, 3);
 

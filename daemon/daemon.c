@@ -192,6 +192,11 @@ static void on_ready(void *ctx)
 	notify_ready();
 }
 
+static void set_log_level(const struct daemon *daemon)
+{
+	log_set_level(daemon->places->log_level != 0 ? daemon->places->log_level : daemon->config->log_level);
+}
+
 /* ---- opening ----------------------------------------------------------------------------------------- */
 
 static const char *kind_name(enum cache_kind kind)
@@ -383,6 +388,7 @@ static void parts_closed(struct daemon *daemon)
 		server_reconfigure(daemon->server, daemon->next_config);
 	config_free(daemon->config);
 	daemon->config = daemon->next_config;
+	set_log_level(daemon);
 	daemon->next_config = NULL;
 	if (open_parts(daemon, &err) < 0)
 		daemon_fail(daemon, &err);
@@ -567,6 +573,7 @@ int daemon_run(struct config *config, const char *config_error, const struct con
 	daemon->config = config;
 	daemon->config_error = config_error != NULL ? strdup(config_error) : NULL;
 	daemon->places = places;
+	set_log_level(daemon);
 	daemon->listen_fd = notify_listen_fd();
 	watch_signals(daemon);
 	housekeeping_open(daemon);

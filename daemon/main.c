@@ -17,7 +17,7 @@ struct arguments {
 	enum mode mode;
 	const char *config_file;
 	bool no_files;
-	enum log_level log_level;
+	enum log_level log_level; /* 0: as the configuration says */
 };
 
 static const char usage[] =
@@ -161,7 +161,7 @@ static int run(struct config *config, const struct buf *messages, const struct c
 
 int main(int argc, char **argv)
 {
-	struct arguments args = { .log_level = LOG_LEVEL_INFO };
+	struct arguments args = { 0 };
 	int status = parse_arguments(argc, argv, &args);
 	struct config *config = NULL;
 	struct config_places places;
@@ -174,7 +174,8 @@ int main(int argc, char **argv)
 		.config_file = args.config_file,
 		.credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
 	};
-	log_init(args.log_level, !isatty(STDERR_FILENO));
+	places.log_level = args.log_level;
+	log_init(LOG_LEVEL_INFO, !isatty(STDERR_FILENO));
 	buf_init(&messages, MIB(1));
 	if (config_load(&config, &places, args.mode == MODE_RUN || !args.no_files, &messages) < 0)
 		config = NULL;

@@ -135,6 +135,7 @@ struct config_places {
 	bool user_mode;
 	const char *config_file;     /* --config FILE; NULL: the mode's default, then conf.d */
 	const char *credentials_dir; /* $CREDENTIALS_DIRECTORY or NULL */
+	enum log_level log_level;    /* --log-level, stronger than what the files say; 0: not given */
 };
 
 /* Loads and checks everything; with CHECK_FILES also that files named exist and parse. All mistakes

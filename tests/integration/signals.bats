@@ -60,3 +60,23 @@ in_flight() {
 	cache_has "$T/www" "${paths[@]}"
 	wait_until 30 no_roots
 }
+
+@test "log-level of the configuration counts, and a reload changes it" {
+	write_config "file://$T/cache"
+	sed -i '/^\[daemon\]/a log-level = debug' "$T/etc/nncache.conf"
+	start_daemon
+	build_path program
+	wait_until 20 uploaded
+	grep -q '^<7>' "$T/log/nncached.log"
+	sed -i 's/^log-level = .*/log-level = error/' "$T/etc/nncache.conf"
+	kill -HUP "$(pid_of nncached)"
+	wait_until 20 is_quiet
+}
+
+# What is uploaded adds nothing to the log.
+is_quiet() {
+	local before
+	before=$(wc -l <"$T/log/nncached.log")
+	ctl push "$(make_path "quiet-$RANDOM")"
+	[ "$(wc -l <"$T/log/nncached.log")" -eq "$before" ]
+}
