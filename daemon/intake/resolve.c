@@ -56,7 +56,7 @@ struct walk_batch {
 	size_t n_pages; /* on their way */
 	bool lacks_page;
 	uint64_t all_caches;
-	bool force;
+	bool is_whole; /* nothing is left out for being there */
 	int64_t now_unix_s;
 
 	/* one round of discovery: the nodes first .. first + n */
@@ -350,6 +350,29 @@ static void on_infos(struct store_info_query *query)
 	batch_unwait(batch);
 }
 
+static uint64_t kept_forever(const struct config *config)
+{
+	uint64_t bits = 0;
+
+	for (size_t i = 0; i < config->n_upstreams; i++)
+		if (config->upstreams[i].keeps_forever)
+			bits |= UINT64_C(1) << (config->n_caches + i);
+	return bits;
+}
+
+/* What was seen to be there is trusted. Only of a root, which somebody hands over just now, the caches are
+ * asked again: one question, and what they lost meanwhile comes back. */
+static void judge(const struct walk_batch *batch, struct walk_node *node, uint64_t present)
+{
+	const struct intake *intake = batch->intake;
+	uint64_t seen = satisfied_bits(intake, present);
+
+	node->satisfied =
+		node->is_root ? satisfied_bits(intake, present & kept_forever(intake->config)) : seen;
+	node->is_leaf = !batch->is_whole && (batch->all_caches & ~seen) == 0;
+	node->is_pruned = !batch->is_whole && (batch->all_caches & ~node->satisfied) == 0;
+}
+
 /* What is remembered of a path is good enough, unless it is a root: that may have been rebuilt. */
 static bool know_from_cache(struct walk_batch *batch, uint32_t number)
 {
@@ -375,8 +398,7 @@ static void ask_store(struct walk_batch *batch)
 		uint32_t number = batch->first + i;
 		struct walk_node *node = &batch->graph.nodes[number];
 
-		node->satisfied = satisfied_bits(batch->intake, batch->present[i]);
-		node->is_pruned = !batch->force && (batch->all_caches & ~node->satisfied) == 0;
+		judge(batch, node, batch->present[i]);
 		if (node->is_pruned || know_from_cache(batch, number))
 			continue;
 		batch->ask_nodes[n] = number;
@@ -538,7 +560,7 @@ static void begin_batch(struct walk_batch *batch)
 		}
 		r->caches = root_caches(batch->intake, &r->root);
 		batch->all_caches |= r->caches;
-		batch->force = batch->force || r->root.force;
+		batch->is_whole = batch->is_whole || r->root.force || r->root.is_deep;
 		r->node = walk_add(&batch->graph, r->root.path);
 		if (r->node == UINT32_MAX) {
 			error_set(&err, ERROR_TRANSIENT, "out of memory");

@@ -78,7 +78,7 @@ int walk_know(struct walk *walk, uint32_t node, struct path_info *info, struct e
 {
 	uint32_t *refs = calloc(info->n_references + 1, sizeof(refs[0])), n_refs = 0;
 
-	for (size_t i = 0; refs != NULL && i < info->n_references; i++) {
+	for (size_t i = 0; refs != NULL && !walk->nodes[node].is_leaf && i < info->n_references; i++) {
 		if (strcmp(info->references[i], info->path) == 0)
 			continue;
 		refs[n_refs] = walk_add(walk, info->references[i]);

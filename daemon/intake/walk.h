@@ -12,10 +12,11 @@ struct walk_node {
 	uint32_t *refs; /* numbers of other nodes; set with info */
 	uint32_t n_refs;
 	uint32_t layer;
-	uint64_t satisfied; /* bits of caches that have it, or whose upstream has */
+	uint64_t satisfied; /* bits of caches that need not be asked: they have it, or their upstream has */
 	uint64_t emitted;   /* bits of caches for which it was put in order already */
 	bool is_known;      /* info and refs are there */
-	bool is_pruned;     /* every cache has it: nothing below it is looked at */
+	bool is_leaf;       /* every cache was seen to have it: nothing below it is looked at */
+	bool is_pruned;     /* the same, and no cache is asked again */
 	bool is_invalid;    /* not valid in the store */
 	bool is_root;
 	bool is_on_stack;

@@ -115,6 +115,8 @@ int path_reset_jobs(struct queue_db *q, int64_t id, int64_t now, struct error *e
 int presence_load(struct queue_db *q, const struct queue_endpoint *endpoints, struct error *err) MUST_CHECK;
 int presence_put(struct queue_db *q, int64_t path, int64_t endpoint_id, int64_t now, struct error *err)
 	MUST_CHECK;
+/* It was asked for, and is neither on the cache nor on its upstreams; what keeps for ever was not asked. */
+int presence_drop(struct queue_db *q, int64_t path, int64_t cache_id, struct error *err) MUST_CHECK;
 /* Is the path known to be on the cache, or on an upstream of it? */
 int presence_is_fresh(struct queue_db *q, int64_t path, int64_t cache_id, int64_t now, struct error *err)
 	MUST_CHECK;

@@ -378,7 +378,7 @@ int jobs_publish(struct queue_db *q, struct queue_op *op)
 			return -1;
 		return claim_remove(q, &q->claimed_jobs, job.id, &op->err);
 	}
-	if (put_file(q, publish->job, &op->err) < 0 ||
+	if (put_file(q, publish->job, &op->err) < 0 || presence_drop(q, job.path, job.cache, &op->err) < 0 ||
 	    refs_missing(q, job.path, job.cache, now, &list, &op->err) < 0)
 		return -1;
 	crash_point(PUBLISH_UNCOMMITTED);

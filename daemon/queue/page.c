@@ -94,7 +94,9 @@ static int put_job(struct queue_db *q, const struct queue_page *page, const stru
 		return insert_job(q, page, node, cache, path, err);
 	switch (job.state) {
 	case JOB_DONE:
-		rc = page->force ? 0 : presence_is_fresh(q, path, job.cache, page->now_unix_s, err);
+		rc = page->force || node->is_root
+		             ? 0
+		             : presence_is_fresh(q, path, job.cache, page->now_unix_s, err);
 		if (rc != 0)
 			return rc < 0 ? -1 : 0;
 		return restart_job(q, page, node, cache, &job, err);

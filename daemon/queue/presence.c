@@ -58,6 +58,17 @@ int presence_put(struct queue_db *q, int64_t path, int64_t endpoint_id, int64_t 
 	return stmt_run(st, err);
 }
 
+int presence_drop(struct queue_db *q, int64_t path, int64_t cache_id, struct error *err)
+{
+	STMT(st, q->db,
+	     "DELETE FROM presence WHERE path = :path AND cache IN"
+	     " (SELECT endpoint FROM temp.source WHERE cache = :cache AND ttl > 0)");
+
+	stmt_bind_int(st, ":path", path);
+	stmt_bind_int(st, ":cache", cache_id);
+	return stmt_run(st, err);
+}
+
 int presence_is_fresh(struct queue_db *q, int64_t path, int64_t cache_id, int64_t now, struct error *err)
 {
 	STMT(st, q->db,

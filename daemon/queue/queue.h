@@ -157,6 +157,8 @@ struct queue_root {
 	int64_t id, request_id, rank, enqueued_unix_s;
 	char *path;
 	bool is_derivation, force;
+	bool is_deep; /* something below it is neither there nor worked on, whatever is known of what is above
+	               */
 	uint64_t caches; /* never 0: resolved to the present caches; those removed are left out */
 	unsigned attempts;
 };
@@ -188,8 +190,9 @@ struct queue_presence {
 
 /* QUEUE_PAGE: up to 256 paths of a root's closure, references before what refers to them (within and
  * across pages). Makes path, reference and job rows, or freshens them:
- * job done -> ready if the cache's presence is not fresh, or FORCE; failed, blocked -> ready, attempts 0;
- * unfinished -> its rank may fall. A changed NAR hash replaces the path's info, and its jobs start anew. */
+ * job done -> ready if the cache's presence is not fresh, or the path is a root, or FORCE; failed, blocked ->
+ * ready, attempts 0; unfinished -> its rank may fall. A changed NAR hash replaces the path's info, and its
+ * jobs start anew. */
 #define QUEUE_PAGE_MAX 256
 struct queue_node {
 	const struct path_info *info;
@@ -260,10 +263,11 @@ struct queue_note {
 };
 
 /* QUEUE_PUBLISH: the NAR of a claimed job is on the cache; may its narinfo go (I2)? Writes down
- * FileHash and FileSize. YES: all references are known to be on the cache or its upstreams; the claim
- * stays. LATER: the job is `sent` now, or `blocked` by a reference that cannot go on; the claim is gone,
- * the queue makes it ready when the last reference arrives. A reference nobody is working on any more
- * (its presence ran out) is enqueued again here. */
+ * FileHash and FileSize, and that the path itself is not there (presence of what keeps for ever stays). YES:
+ * all references are known to be on the cache or its upstreams; the claim stays. LATER: the job is `sent`
+ * now, or `blocked` by a reference that cannot go on; the claim is gone, the queue makes it ready when the
+ * last reference arrives. A reference nobody is working on any more (its presence ran out) is enqueued again
+ * here. */
 enum publish_verdict { PUBLISH_YES, PUBLISH_LATER };
 struct queue_publish {
 	struct queue_op op;

@@ -54,6 +54,9 @@ static int has_unfinished_root(struct queue_db *q, const char *path, struct erro
 	return result == STMT_FAILED ? -1 : result == STMT_ROW;
 }
 
+/* Bits of root.again: to be resolved once more when this is over; and then down to the last path. */
+enum { AGAIN_AFTER = 1, AGAIN_DEEP = 2 };
+
 /* What failed is tried again when it is handed over again. */
 static int retry_failed_roots(struct queue_db *q, const char *path, int64_t now, struct error *err)
 {
@@ -153,7 +156,8 @@ static int set_aside(struct queue_db *q, int64_t id, struct error *err)
 static int read_root(struct queue_db *q, int64_t id, struct queue_root *ret, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT t.request, t.rank, t.enqueued, t.path, t.is_derivation, t.attempts, r.caches, r.force"
+	     "SELECT t.request, t.rank, t.enqueued, t.path, t.is_derivation, t.attempts, r.caches, r.force,"
+	     " t.again"
 	     " FROM root t JOIN request r ON r.id = t.request WHERE t.id = :id");
 	enum stmt_result result;
 
@@ -172,6 +176,7 @@ static int read_root(struct queue_db *q, int64_t id, struct queue_root *ret, str
 		.attempts = (unsigned)stmt_int(st, 5),
 		.caches = caches_parse(q, stmt_text(st, 6)),
 		.force = stmt_int(st, 7) != 0,
+		.is_deep = (stmt_int(st, 8) & AGAIN_DEEP) != 0,
 	};
 	return ret->caches == 0 ? 0 : stmt_text_copy(st, 3, &ret->path, err);
 }
@@ -258,7 +263,7 @@ static int root_load(struct queue_db *q, int64_t id, struct root *ret, struct er
 		return result == STMT_FAILED ? -1 : 0;
 	ret->request = stmt_int(st, 0);
 	ret->state = (enum root_state)stmt_int(st, 2);
-	ret->again = stmt_int(st, 3) != 0;
+	ret->again = (stmt_int(st, 3) & AGAIN_AFTER) != 0;
 	ret->is_protected = stmt_int(st, 4) == 0;
 	ret->enqueued = stmt_int(st, 5);
 	return stmt_text_copy(st, 1, &ret->path, err) < 0 ? -1 : 1;
@@ -386,20 +391,34 @@ int roots_check_page(struct queue_db *q, int64_t path, int64_t *after, int64_t n
 	return n == PAGE_ROWS;
 }
 
+static int mark_again(struct queue_db *q, int64_t id, int64_t bit, struct error *err)
+{
+	STMT(st, q->db, "UPDATE root SET again = again | :bit WHERE id = :id");
+
+	stmt_bind_int(st, ":id", id);
+	stmt_bind_int(st, ":bit", bit);
+	return stmt_run(st, err);
+}
+
+static int send_back(struct queue_db *q, int64_t id, struct root *root, int64_t now, struct error *err)
+{
+	if (root_move(q, id, root, ROOT_RESOLVING, NULL, now, err) < 0)
+		return -1;
+	return mark_again(q, id, AGAIN_DEEP, err);
+}
+
 int root_resolve_again(struct queue_db *q, int64_t id, int64_t now, struct error *err)
 {
-	STMT(st, q->db, "UPDATE root SET again = 1 WHERE id = :id");
 	CLEANUP(root_fini) struct root root = { 0 };
 	int rc = root_load(q, id, &root, err);
 
 	if (rc <= 0)
 		return rc;
 	if (root.state == ROOT_QUEUED)
-		return root_move(q, id, &root, ROOT_RESOLVING, NULL, now, err) < 0 ? -1 : 1;
+		return send_back(q, id, &root, now, err) < 0 ? -1 : 1;
 	if (root.state != ROOT_RESOLVING)
 		return 0;
-	stmt_bind_int(st, ":id", id);
-	return stmt_run(st, err) < 0 ? -1 : 1;
+	return mark_again(q, id, AGAIN_AFTER, err) < 0 ? -1 : 1;
 }
 
 static int put_off(struct queue_db *q, const struct queue_end_root *end, struct error *err)
@@ -446,7 +465,7 @@ int requests_end_root(struct queue_db *q, struct queue_op *op)
 		return put_off(q, end, &op->err);
 	}
 	if (to == ROOT_QUEUED && root.again)
-		to = ROOT_RESOLVING;
+		return send_back(q, end->root_id, &root, end->now_unix_s, &op->err);
 	if (root_move(q, end->root_id, &root, to, end->text, end->now_unix_s, &op->err) < 0)
 		return -1;
 	if (to != ROOT_QUEUED)

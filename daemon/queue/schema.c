@@ -49,7 +49,7 @@ static const char version_1[] =
 	" not_before INTEGER NOT NULL DEFAULT 0," /* -1: until one of its caches is configured */
 	" error TEXT,"
 	" error_kind INTEGER NOT NULL DEFAULT 0,"
-	" again INTEGER NOT NULL DEFAULT 0," /* to be resolved once more when this is over */
+	" again INTEGER NOT NULL DEFAULT 0," /* bits: requests.c */
 	" nar_size INTEGER NOT NULL DEFAULT 0,"
 	" enqueued INTEGER NOT NULL,"
 	" changed INTEGER NOT NULL,"

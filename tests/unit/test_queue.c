@@ -191,6 +191,8 @@ static int64_t add(const char *path)
 	return op.request_id;
 }
 
+static bool was_deep; /* the root claimed last */
+
 static int64_t claim_root(int *ret_path)
 {
 	struct queue_claim_roots op = { .now_unix_s = now, .n_max = 1 };
@@ -199,6 +201,7 @@ static int64_t claim_root(int *ret_path)
 	must_run(&op.op, QUEUE_CLAIM_ROOTS);
 	if (op.n_roots == 1) {
 		id = op.roots[0].id;
+		was_deep = op.roots[0].is_deep;
 		if (ret_path != NULL)
 			*ret_path = number_of(op.roots[0].path);
 	}
@@ -739,6 +742,7 @@ static void a_reference_without_a_job_sends_the_root_back_to_be_resolved(void **
 	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
 	assert_int_equal(claim_root(&path), root);
 	assert_int_equal(path, 2);
+	assert_true(was_deep);
 	assert_int_equal(page(root, (const struct node[]){ { .path = 1 }, { .path = 2, .refs = { 1 } } }, 2,
 	                      (struct page_options){ 0 }),
 	                 0);
@@ -756,6 +760,7 @@ static void a_root_sent_back_while_it_is_resolved_is_resolved_once_more(void **s
 
 	add(P(2));
 	root = claim_root(NULL);
+	assert_false(was_deep);
 	assert_int_equal(page(root, (const struct node[]){ { .path = 2, .refs = { 1 } } }, 1,
 	                      (struct page_options){ 0 }),
 	                 0);
@@ -764,6 +769,7 @@ static void a_root_sent_back_while_it_is_resolved_is_resolved_once_more(void **s
 	queue_job_fini(&job);
 	end_root(root, ROOT_QUEUED, NULL);
 	assert_int_equal(claim_root(NULL), root);
+	assert_true(was_deep);
 }
 
 static void what_fails_blocks_what_needs_it_and_retry_frees_all(void **state)
@@ -894,22 +900,49 @@ static void a_released_claim_can_be_claimed_again(void **state)
 	queue_job_fini(&job);
 }
 
-static void what_is_done_is_not_done_again_while_it_is_fresh_unless_forced(void **state)
+static void what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root(void **state)
 {
-	const struct node one = { .path = 1 };
+	const struct node both[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
+	struct queue_job job;
 	(void)state;
 
-	PUSH({ .path = 1 });
+	push_with(both, 2, (struct page_options){ 0 });
 	upload(1);
-	PUSH({ .path = 1 });
-	assert_string_equal(released, "p1"); /* done at once */
+	upload(2);
+	push_with(both, 2, (struct page_options){ 0 });
+	job = take(2);
 	assert_nothing_to_take();
-	push_with(&one, 1, (struct page_options){ .force = true });
+	finish_at(&job, JOB_PRESENT, MAIN);
+	assert_string_equal(released, "p2");
+	push_with(both, 2, (struct page_options){ .force = true });
 	upload(1);
+	upload(2);
 	now += 2 * DAY;
-	PUSH({ .path = 1 });
+	push_with(both, 2, (struct page_options){ 0 });
 	upload(1);
-	assert_counts(0, 0, 0, 0, 0, 1);
+	upload(2);
+	assert_counts(0, 0, 0, 0, 0, 2);
+}
+
+static void what_was_asked_for_and_is_gone_counts_as_gone(void **state)
+{
+	const struct node both[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
+	struct queue_job job;
+	uint64_t endpoints;
+	struct queue_presence look = { .paths = (const char *const[]){ P(1) },
+		                       .n_paths = 1,
+		                       .endpoints = &endpoints };
+	(void)state;
+
+	push_with(both, 1, (struct page_options){ 0 });
+	upload(1);
+	push_with(both, 1, (struct page_options){ 0 });
+	job = take(1);
+	assert_int_equal(publish(&job), PUBLISH_YES);
+	look.now_unix_s = now;
+	must_run(&look.op, QUEUE_PRESENCE);
+	assert_int_equal(endpoints, 0);
+	finish_at(&job, JOB_UPLOADED, MAIN);
 }
 
 static void a_path_built_again_starts_anew(void **state)
@@ -999,12 +1032,17 @@ static void a_root_is_done_only_when_all_its_caches_are(void **state)
 
 static void a_root_whose_jobs_another_root_took_over_still_ends(void **state)
 {
+	struct queue_release release = { .cache = MAIN };
+	struct queue_job jobs[2];
 	(void)state;
 
-	/* 2 is there already, but 1 was asked for too; then 3 takes 1 over. */
-	PUSH({ .path = 2 });
-	upload(2);
+	/* 2 is there, but 1 was asked for too; then 3 takes 1 over. */
 	PUSH({ .path = 1 }, { .path = 2 });
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	finish_at(&jobs[1], JOB_PRESENT, MAIN);
+	release.job_id = jobs[0].id;
+	must_run(&release.op, QUEUE_RELEASE);
+	queue_job_fini(&jobs[0]);
 	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
 	PUSH({ .path = 1 }, { .path = 3, .refs = { 1 } });
 	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
@@ -2137,7 +2175,8 @@ int main(void)
 		TEST(a_deferred_job_waits_for_its_time_and_counts_its_attempts),
 		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
 		TEST(a_released_claim_can_be_claimed_again),
-		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced),
+		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root),
+		TEST(what_was_asked_for_and_is_gone_counts_as_gone),
 		TEST(a_path_built_again_starts_anew),
 		TEST(a_withheld_path_keeps_back_what_needs_it_and_releases_the_root),
 		TEST(one_in_flight_that_needs_a_withheld_path_is_withheld_when_it_publishes),

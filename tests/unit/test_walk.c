@@ -113,6 +113,24 @@ static void nothing_below_a_pruned_path_is_wanted(void **state)
 	walk_fini(&walk);
 }
 
+static void a_leaf_is_wanted_and_nothing_below_it(void **state)
+{
+	const unsigned refs[] = { 1 };
+	uint32_t order[8];
+	struct walk walk;
+	struct error err;
+	(void)state;
+
+	walk_init(&walk);
+	assert_int_equal(walk_add(&walk, "/nix/store/00000000000000000000000000000000-n"), 0);
+	walk.nodes[0].is_leaf = true;
+	know(&walk, 0, refs, 1);
+	assert_int_equal(walk.n_nodes, 1);
+	assert_int_equal(walk_order(&walk, 0, 1, order, &err), 1);
+	assert_int_equal(order[0], 0);
+	walk_fini(&walk);
+}
+
 static void a_closure_with_an_invalid_path_is_refused_by_name(void **state)
 {
 	const unsigned refs[] = { 1 };
@@ -186,6 +204,7 @@ int main(void)
 		cmocka_unit_test(references_go_first_and_layers_rise),
 		cmocka_unit_test(a_second_root_brings_only_what_is_new_to_it),
 		cmocka_unit_test(nothing_below_a_pruned_path_is_wanted),
+		cmocka_unit_test(a_leaf_is_wanted_and_nothing_below_it),
 		cmocka_unit_test(a_closure_with_an_invalid_path_is_refused_by_name),
 		cmocka_unit_test(a_closure_that_is_refused_keeps_nothing_from_other_roots),
 		cmocka_unit_test(started_over_all_comes_again),
