@@ -56,7 +56,7 @@ load common
 	write_config "file://$T/cache" 'compresion = zstd'
 	run "$B/daemon/nncached" --check-config --config "$T/etc/nncache.conf"
 	[ "$status" -eq 1 ]
-	[[ "$output" == *"nncache.conf:10:"*compresion* ]]
+	[[ "$output" == *"nncache.conf:$(grep -n compresion "$T/etc/nncache.conf" | cut -d: -f1):"*compresion* ]]
 
 	kill -HUP "$(pid_of nncached)"
 	wait_until 10 grep -q compresion "$T/log/nncached.log"
