@@ -19,6 +19,7 @@
 #define TO(state) (1u << (state))
 
 static const unsigned allowed[] = {
+	[UPLOAD_VERIFYING] = TO(UPLOAD_PREPARING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_PREPARING] =
 		TO(UPLOAD_ABANDONING) | TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ABANDONING] = TO(UPLOAD_ASKING) | TO(UPLOAD_RECORDING),
@@ -38,17 +39,12 @@ static const unsigned allowed[] = {
 };
 
 static const char *const state_names[] = {
-	[UPLOAD_PREPARING] = "preparing",
-	[UPLOAD_ABANDONING] = "abandoning",
-	[UPLOAD_ASKING] = "asking",
-	[UPLOAD_ASKING_NAR] = "asking-nar",
-	[UPLOAD_AWAITING_TWIN] = "awaiting-twin",
-	[UPLOAD_SENDING] = "sending",
-	[UPLOAD_PUBLISHING] = "publishing",
-	[UPLOAD_SENDING_INFO] = "sending-info",
-	[UPLOAD_CHECKING_STORE] = "checking-store",
-	[UPLOAD_RECORDING] = "recording",
-	[UPLOAD_ENDED] = "ended",
+	[UPLOAD_VERIFYING] = "verifying",       [UPLOAD_PREPARING] = "preparing",
+	[UPLOAD_ABANDONING] = "abandoning",     [UPLOAD_ASKING] = "asking",
+	[UPLOAD_ASKING_NAR] = "asking-nar",     [UPLOAD_AWAITING_TWIN] = "awaiting-twin",
+	[UPLOAD_SENDING] = "sending",           [UPLOAD_PUBLISHING] = "publishing",
+	[UPLOAD_SENDING_INFO] = "sending-info", [UPLOAD_CHECKING_STORE] = "checking-store",
+	[UPLOAD_RECORDING] = "recording",       [UPLOAD_ENDED] = "ended",
 };
 
 static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped" };
@@ -68,6 +64,7 @@ void upload_move(struct upload *u, enum upload_state to)
 const char *upload_step_name(const struct upload *u)
 {
 	switch (u->state) {
+	case UPLOAD_VERIFYING:
 	case UPLOAD_PREPARING:
 	case UPLOAD_ABANDONING:
 	case UPLOAD_ASKING:
@@ -553,11 +550,16 @@ static void upload_fault(struct upload *u, const struct error *fault)
 static void begin(struct loop_post *post)
 {
 	struct upload *u = CONTAINER_OF(post, struct upload, post);
-	const struct error fine = { 0 };
 
 	crash_point(UPLOAD_BEGUN);
-	if (u->state != UPLOAD_PREPARING)
-		return; /* another upload's preparing has told it already */
+	trust_check(u);
+}
+
+void upload_prepare(struct upload *u)
+{
+	const struct error fine = { 0 };
+
+	upload_move(u, UPLOAD_PREPARING);
 	if (u->closing)
 		record_release(u);
 	else if (u->cache->prepared == CACHE_PREPARED)
@@ -596,6 +598,9 @@ void upload_cancel(struct upload *u)
 		return;
 	u->closing = true;
 	switch (u->state) {
+	case UPLOAD_VERIFYING:
+		trust_cancel(u);
+		return;
 	case UPLOAD_ASKING:
 		for (size_t i = 0; i < u->n_asks; i++)
 			if (u->asks[i].is_running)
@@ -619,7 +624,7 @@ void upload_cancel(struct upload *u)
 		if (u->awaits_retry)
 			upload_retry(u);
 		return;
-	case UPLOAD_PREPARING:  /* its post, or cache_prepare's end, finds closing */
+	case UPLOAD_PREPARING:  /* cache_prepare's end finds closing */
 	case UPLOAD_PUBLISHING: /* the queue answers soon */
 	case UPLOAD_CHECKING_STORE:
 	case UPLOAD_ENDED:

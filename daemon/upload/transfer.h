@@ -1,5 +1,7 @@
 /* One path to one cache.
  *
+ *   VERIFYING --an upstream's signature, which keeps for ever--> RECORDING
+ *       |
  *   PREPARING -> ASKING --not there--> ASKING_NAR -> SENDING -> PUBLISHING --yes--> SENDING_INFO -+
  *       |           |                      |          |  ^         |                              |
  *       |           |                      |          v  |         +--later--> ENDED              |
@@ -20,11 +22,13 @@
 #include "common/buf.h"
 #include "daemon/backend/backend.h"
 #include "daemon/loop/timer.h"
+#include "daemon/loop/work.h"
 #include "daemon/queue/queue.h"
 #include "daemon/upload/nar_share.h"
 #include "daemon/upload/upload.h"
 
 enum upload_state {
+	UPLOAD_VERIFYING,
 	UPLOAD_PREPARING,
 	UPLOAD_ABANDONING, /* what an earlier try left on the cache is taken away */
 	UPLOAD_ASKING,
@@ -56,6 +60,13 @@ struct upload {
 	bool closing;
 	struct error fault; /* why it is recorded as deferred or failed */
 	int64_t started_unix_s;
+
+	/* VERIFYING */
+	struct {
+		struct work work;
+		bool is_running, is_signed;
+		size_t endpoint; /* by whose key */
+	} trust;
 
 	/* ASKING: the cache itself, then its upstreams */
 	struct upload_ask *asks;
@@ -175,7 +186,16 @@ void record_mask(const struct upload *u, struct error *fault);
 /* check.c: asks the store about a path that differs, then records. */
 void check_store(struct upload *u);
 
-/* vouch.c: signs by the cache's rule, for U->object; and fills U->narinfo with it. */
+/* Goes on once no signature spares the questions. */
+void upload_prepare(struct upload *u);
+
+/* trust.c: upload_prepare(U), or what its signatures say is recorded. */
+void trust_check(struct upload *u);
+void trust_cancel(struct upload *u);
+
+/* vouch.c: is one of the signatures by KEY_TEXT, "NAME:BASE64"? On any thread. */
+bool vouch_is_signed_by(const struct path_info *info, const char *key_text);
+/* Signs by the cache's rule, for U->object; and fills U->narinfo with it. */
 int vouch_sign(struct upload *u, struct error *err) MUST_CHECK;
 int vouch_format(struct upload *u, struct error *err) MUST_CHECK;
 void vouch_free(struct upload *u);

@@ -7,7 +7,7 @@
 
 #define SIG_MAX_BYTES KIB(1)
 
-static bool is_signed_by(const struct path_info *info, const char *key_text)
+bool vouch_is_signed_by(const struct path_info *info, const char *key_text)
 {
 	struct public_key key;
 	struct error err;
@@ -37,7 +37,7 @@ static bool should_sign(const struct upload *u)
 		return true;
 	for (size_t i = 0; i < config->n_upstreams; i++)
 		for (size_t k = 0; k < config->upstreams[i].public_keys.n; k++)
-			if (is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
+			if (vouch_is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
 				return true;
 	return false;
 }

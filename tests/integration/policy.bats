@@ -100,6 +100,56 @@ load common
 		--option trusted-public-keys "$(cat "$T/etc/key.public") $(cat "$T/etc/up.public")"
 }
 
+# signed_dependency KEY: built without the hook, and signed as if an upstream had built it.
+signed_dependency() {
+	dependency=$(make_path dependency 20000)
+	nix store sign --key-file "$1" "$dependency"
+}
+
+# An upstream at which nobody listens, known by its key alone.
+with_upstream_key() {
+	nix-store --generate-binary-cache-key upstream-1 "$T/etc/up.secret" "$T/etc/up.public"
+	pick_port
+	start_nginx
+	write_config "http://127.0.0.1:$PORT" 'upstreams = up' '' '[upstream "up"]' 'url = http://127.0.0.1:9' \
+		"public-key = $(cat "$T/etc/up.public")" "keeps-forever = $1"
+}
+
+@test "what carries the signature of an upstream that keeps for ever needs no request" {
+	with_upstream_key yes
+	signed_dependency "$T/etc/up.secret"
+	start_daemon
+	program=$(build_path program 64 "$dependency")
+	wait_until 30 uploaded
+	cache_has "$T/www" "$program"
+	status_is '.caches[0].skipped_paths == 1 and .caches[0].uploaded_paths == 1'
+	ctl push --no-wait "$dependency" # remembered, also where it is a root
+	wait_until 30 uploaded
+	[ "$(grep -cF "$(hash_of "$dependency")" "$T/log/nginx-access.log")" = 0 ]
+	cache_lacks "$T/www" "$dependency"
+}
+
+@test "a signature by another key of that name counts for nothing, nor one of what may be deleted" {
+	with_upstream_key yes
+	nix-store --generate-binary-cache-key upstream-1 "$T/etc/forged.secret" "$T/etc/forged.public"
+	signed_dependency "$T/etc/forged.secret"
+	start_daemon
+	program=$(build_path program 64 "$dependency")
+	wait_until 30 uploaded
+	cache_has "$T/www" "$program" "$dependency"
+	stop_daemon
+	stop_nginx
+	rm -r "$T/www" "$T/state"
+
+	with_upstream_key no
+	dependency=$(make_path other-dependency)
+	nix store sign --key-file "$T/etc/up.secret" "$dependency"
+	start_daemon
+	build_path other-program 64 "$dependency"
+	wait_until 30 uploaded
+	cache_has "$T/www" "$dependency"
+}
+
 @test "several signing keys sign, and compression can be left out" {
 	nix-store --generate-binary-cache-key second-1 "$T/etc/second.secret" "$T/etc/second.public"
 	write_config "file://$T/cache" "signing-key-file = $T/etc/second.secret" 'compression = none'
