@@ -17,18 +17,20 @@ struct arguments {
 	enum mode mode;
 	const char *config_file;
 	bool no_files;
+	bool is_system;
 	enum log_level log_level; /* 0: as the configuration says */
 };
 
 static const char usage[] =
-	"Usage: nncached [--config FILE] [--log-level LEVEL]\n"
-	"       nncached --check-config [--no-files] [--config FILE]\n"
-	"       nncached --dump-config [--config FILE]\n"
+	"Usage: nncached [--system] [--config FILE] [--log-level LEVEL]\n"
+	"       nncached --check-config [--no-files] [--system] [--config FILE]\n"
+	"       nncached --dump-config [--system] [--config FILE]\n"
 	"\n"
 	"Uploads finished store paths to binary caches. Runs in the foreground until SIGTERM;\n"
 	"SIGHUP loads the configuration anew.\n"
 	"\n"
 	"  --config FILE      read FILE instead of the default places (see nncache.conf(5))\n"
+	"  --system           use the places of the system, as root does without it\n"
 	"  --log-level LEVEL  error, warning, info (default) or debug\n"
 	"  --foreground       stay in the foreground (always so)\n"
 	"  --check-config     check the configuration and the files it names, then exit\n"
@@ -67,6 +69,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 {
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' },
+		{ "system", no_argument, NULL, 's' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "check-config", no_argument, NULL, 'k' },
@@ -82,6 +85,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 		switch (c) {
 		case 'c':
 			args->config_file = optarg;
+			break;
+		case 's':
+			args->is_system = true;
 			break;
 		case 'l':
 			if (parse_level(optarg, &args->log_level) < 0)
@@ -170,7 +176,7 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	places = (struct config_places){
-		.user_mode = geteuid() != 0,
+		.user_mode = geteuid() != 0 && !args.is_system,
 		.config_file = args.config_file,
 		.credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
 	};

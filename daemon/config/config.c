@@ -208,6 +208,7 @@ struct config *config_new(const struct config_places *places)
 	if (config == NULL)
 		return NULL;
 	daemon = config_section(config, SECTION_DAEMON, 0);
+	config->user_mode = places->user_mode;
 	config->caches = calloc(CONFIG_MAX_ENDPOINTS, sizeof(*config->caches));
 	config->upstreams = calloc(CONFIG_MAX_ENDPOINTS, sizeof(*config->upstreams));
 	config->priorities = calloc(CONFIG_MAX_PRIORITIES, sizeof(*config->priorities));

@@ -119,6 +119,7 @@ struct config {
 	size_t n_priorities; /* at most CONFIG_MAX_PRIORITIES */
 
 	struct text_list files; /* those read, in order */
+	bool user_mode;         /* the places are those of a user */
 };
 
 #define CONFIG_MAX_ENDPOINTS  64

@@ -131,7 +131,7 @@ static void put_daemon(struct buf *out, const struct server *server)
 	record_text(out, "roots-message", server->parts.roots_message);
 	record_text(out, "queue-message", server->parts.queue_message);
 	record_uint(out, "bad-spool-files", server->parts.n_bad_spool_files);
-	record_bool(out, "user-mode", geteuid() != 0);
+	record_bool(out, "user-mode", server->config.config->user_mode);
 	put_stopping(out, server);
 	record_end(out);
 }
