@@ -132,16 +132,33 @@ static int make_cache_info(struct file_cache *cache, struct error *err)
 	return sync_folder(top, err);
 }
 
+/* Most likely it is not the disk that is read-only, but what the unit shows us of it. */
+static int make_folders(struct file_cache *cache, struct error *err)
+{
+	const char *top = cache->folders[FOLDER_TOP];
+
+	for (int i = 0; i < N_FOLDERS; i++) {
+		if (make_folder(cache->folders[i], err) == 0)
+			continue;
+		if (errno == EROFS)
+			error_set(err, ERROR_OPERATOR,
+			          "%.120s: the service cannot write here: install -d -o nncache %.120s; "
+			          "systemctl edit nncached, [Service] ReadWritePaths=%.120s",
+			          top, top, top);
+		return -1;
+	}
+	return 0;
+}
+
 static void run_prepare(struct file_call *call)
 {
 	struct file_cache *cache = call->cache;
 	int got;
 
-	for (int i = 0; i < N_FOLDERS; i++) {
-		if (make_folder(cache->folders[i], &call->err) < 0)
-			return;
+	if (make_folders(cache, &call->err) < 0)
+		return;
+	for (int i = 0; i < N_FOLDERS; i++)
 		sweep_folder(cache->folders[i]);
-	}
 	/* What is found there may be from one who died before its name was durable; others are to build on
 	 * it. */
 	fsync_parent(cache->folders[FOLDER_TOP]);

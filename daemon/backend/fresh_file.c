@@ -38,7 +38,9 @@ int errno_fault(struct error *err, const char *path)
 {
 	int error = errno;
 
-	return error_set(err, kind_of_errno(error), "%s: %s", path, strerror(error));
+	error_set(err, kind_of_errno(error), "%s: %s", path, strerror(error));
+	errno = error;
+	return -1;
 }
 
 /* The mode is set by hand: the daemon's umask is not made for a cache that others read. */

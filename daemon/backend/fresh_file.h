@@ -21,7 +21,7 @@ struct fresh_file {
 	char path[FRESH_PATH_SIZE];
 };
 
-/* Fills ERR from errno, for what PATH names. Returns -1. */
+/* Fills ERR from errno, for what PATH names; errno stays. Returns -1. */
 int errno_fault(struct error *err, const char *path);
 int make_folder(const char *folder, struct error *err) MUST_CHECK; /* and FOLDER/.tmp; 0755 */
 /* Removes what was left in FOLDER/.tmp by those who died, once it is a day old. */
