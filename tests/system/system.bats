@@ -1,0 +1,95 @@
+#!/usr/bin/env bats
+# The service on a machine that is booted by the distribution's systemd, with nix-daemon under its own units.
+# The tests build on each other, since one boot serves them all.
+
+load machine
+
+CACHE=/srv/cache
+
+setup_file() {
+	machine_make
+	[ -z "$NO_MACHINE" ] || return 0
+	inside mkdir -p /srv/keys "$CACHE" /etc/nix
+	inside chown nncache:nncache "$CACHE"
+	put /srv/path.nix <"$TOP/tests/support/path.nix"
+	put /etc/nix/nix.conf <<-'END'
+		sandbox = false
+		substituters =
+		post-build-hook = /usr/lib/nncache/hook
+	END
+	inside systemctl restart nix-daemon
+	inside nix-store --generate-binary-cache-key machine-1 /srv/keys/secret /srv/keys/public
+	inside install -d -m 700 /etc/nncache/credentials
+	inside install -m 600 /srv/keys/secret /etc/nncache/credentials/cache.key
+	put /etc/nncache/nncache.conf <<-END
+		[cache "main"]
+		url = file://$CACHE
+		signing-key-file = cache.key
+	END
+}
+
+teardown_file() {
+	machine_forget
+}
+
+setup() {
+	[ -z "$NO_MACHINE" ] || skip "NOT TESTED: $NO_MACHINE"
+}
+
+teardown() {
+	[ -n "${BATS_TEST_COMPLETED-}$NO_MACHINE" ] || {
+		inside nncachectl status
+		inside journalctl --no-pager -n 40 -u nncached -u nncached.socket
+	} 2>&1 || true
+}
+
+# build NAME: with the hook, and prints the path.
+build() {
+	inside nix-build --no-out-link /srv/path.nix --argstr name "$1"
+}
+
+status_is() {
+	inside nncachectl status --json | jq -e "$1"
+}
+
+is_active() {
+	inside systemctl is-active --quiet "$1"
+}
+
+cache_has() {
+	local path
+	for path; do
+		inside test -e "$CACHE/$(basename "$path" | cut -c 1-32).narinfo" || return 1
+	done
+}
+
+@test "it starts with the places of the system, which are as they should be" {
+	inside systemctl enable --now --quiet nncached
+	is_active nncached
+	is_active nncached.socket
+	[ "$(inside stat -c '%a %U' /run/nncache/nncached.sock)" = "666 root" ]
+	[ "$(inside stat -c '%a %U' /run/nncache)" = "755 root" ]
+	[ "$(inside stat -c '%a %U' /var/lib/nncache)" = "700 nncache" ]
+	[ "$(inside stat -c '%a %U' /nix/var/nix/gcroots/nncache)" = "755 nncache" ]
+	status_is '.user_mode == false and (.caches | length) == 1'
+	[[ $(inside systemctl show -P StatusText nncached) == "0 to go, 0 failed"* ]]
+}
+
+@test "a cache in a directory needs a drop-in, and it says which" {
+	path=$(build first)
+	wait_until 30 status_is '[.. | strings | select(contains("ReadWritePaths=/srv/cache"))] | length > 0'
+	inside mkdir -p /etc/systemd/system/nncached.service.d
+	put /etc/systemd/system/nncached.service.d/cache.conf <<-END
+		[Service]
+		ReadWritePaths=$CACHE
+	END
+	inside systemctl daemon-reload
+	inside systemctl restart nncached
+	inside nncachectl retry "$path"
+	wait_until 30 cache_has "$path"
+	wait_until 30 status_is '.queue.unfinished == 0'
+	# The key came by the credentials, which the service's user itself cannot read.
+	inside grep -q '^Sig: machine-1:' "$CACHE/$(basename "$path" | cut -c 1-32).narinfo"
+	run inside_as nncache cat /etc/nncache/credentials/cache.key
+	[ "$status" -ne 0 ]
+}
