@@ -26,6 +26,7 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 	va_list args;
 
 	err->kind = kind;
+	err->is_overload = false;
 	err->retry_after_s = 0;
 	va_start(args, format);
 	vsnprintf(err->text, sizeof(err->text), format, args);

@@ -4,6 +4,7 @@
 #ifndef COMMON_ERROR_H
 #define COMMON_ERROR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/attr.h"
@@ -18,8 +19,9 @@ enum error_kind {
 
 struct error {
 	enum error_kind kind;
-	uint32_t retry_after_s; /* what the other side asked for; 0: nothing */
-	char text[492];         /* never a secret; cut at the end when too long */
+	bool is_overload;       /* the other side has too much to do: 429, 503, no answer in time */
+	uint32_t retry_after_s; /* what it asked for; 0: nothing */
+	char text[488];         /* never a secret; cut at the end when too long */
 };
 
 /* The stable word of KIND: "none", "transient", "permanent", "operator", "canceled". */

@@ -303,5 +303,7 @@ void http_classify(struct http_request *req, int curl_code, const char *detail, 
 	else
 		error_set(&req->err, req->err.kind, "%s", buf_text(&text));
 	hide(req->err.text, strlen(req->err.text), secret); /* a redirect can name it, too */
+	req->err.is_overload =
+		req->status == 429 || req->status == 503 || curl_code == CURLE_OPERATION_TIMEDOUT;
 	buf_fini(&text);
 }

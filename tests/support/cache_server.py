@@ -7,6 +7,7 @@ directory, so that one mode can fill it and another refuse. Modes:
   ok            a plain cache, `If-None-Match: *` honoured
   503 429 507   PUT answers so; 503 and 429 with Retry-After: 7
   503date       PUT answers 503 with Retry-After as a date 30 seconds from now
+  503past       the same with a date that has been; 503far: with one in a year
   401           everything answers 401
   403 409       PUT answers so; the object can be read
   404put        PUT answers 404
@@ -196,8 +197,9 @@ class Handler(BaseHTTPRequestHandler):
             return int(mode), []
         if mode in ("503", "429"):
             return int(mode), [("Retry-After", "7")]
-        if mode == "503date":
-            return 503, [("Retry-After", email.utils.formatdate(time.time() + 30, usegmt=True))]
+        dates = {"503date": 30, "503past": -30, "503far": 365 * 86400}
+        if mode in dates:
+            return 503, [("Retry-After", email.utils.formatdate(time.time() + dates[mode], usegmt=True))]
         if mode == "404put":
             return 404, []
         if mode == "no-chunks" and is_chunked:

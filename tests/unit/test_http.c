@@ -271,8 +271,13 @@ static void a_fault_names_request_status_and_first_line(void **state)
 	assert_int_equal(trial.req.err.kind, ERROR_TRANSIENT);
 	assert_int_equal(trial.req.err.retry_after_s, 7);
 	assert_false(trial.req.is_server_fault);
+	assert_true(trial.req.err.is_overload);
 	put_text(&trial, "503date/x", "body");
 	assert_in_range(trial.req.err.retry_after_s, 25, 31);
+	put_text(&trial, "503past/x", "body");
+	assert_int_equal(trial.req.err.retry_after_s, 0);
+	put_text(&trial, "503far/x", "body");
+	assert_in_range(trial.req.err.retry_after_s, 3600, 86400);
 	put_text(&trial, "401/x", "body");
 	assert_fault(
 		&trial, ERROR_OPERATOR,
@@ -280,6 +285,7 @@ static void a_fault_names_request_status_and_first_line(void **state)
 	assert_true(trial.req.is_server_fault);
 	put_text(&trial, "507/x", "body");
 	assert_fault(&trial, ERROR_OPERATOR, "507");
+	assert_false(trial.req.err.is_overload);
 	close_all();
 }
 
@@ -539,6 +545,7 @@ static void a_server_that_never_answers_is_given_up(void **state)
 	put_text(&trial, "stall/x", "text");
 	assert_fault(&trial, ERROR_TRANSIENT, "PUT ");
 	assert_false(trial.req.is_server_fault);
+	assert_true(trial.req.err.is_overload);
 	close_all();
 }
 
