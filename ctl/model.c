@@ -56,6 +56,10 @@ static const struct field cache_fields[] = {
 	{ "skipped-paths", "skipped_paths", FIELD_NUMBER },
 	{ "rate-bytes", "rate_bytes", FIELD_NUMBER },
 	{ "paused-until", "paused_until", FIELD_TIME },
+	{ "pace", "pace", FIELD_NUMBER },
+	{ "message-kind", "message_kind", FIELD_TEXT },
+	{ "since", "since", FIELD_TIME },
+	{ "next-try", "next_try", FIELD_TIME },
 	{ "message", "message", FIELD_TEXT },
 	{ 0 },
 };
@@ -182,8 +186,8 @@ json_t *model_job(const struct record *record)
 
 static bool is_time(const char *key)
 {
-	static const char *const names[] = { "started",    "due",      "enqueued",
-		                             "not_before", "finished", "paused_until" };
+	static const char *const names[] = { "started",  "due",          "enqueued", "not_before",
+		                             "finished", "paused_until", "since",    "next_try" };
 
 	for (size_t i = 0; i < N_ELEMENTS(names); i++)
 		if (strcmp(names[i], key) == 0)

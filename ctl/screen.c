@@ -158,6 +158,18 @@ static void put_cache_notes(struct output *o, const json_t *cache, int64_t now_u
 	}
 	if (model_has(cache, "message"))
 		put_warning(o, "  ", model_get_text(cache, "message"));
+	if (model_has(cache, "since")) {
+		int64_t next_try = model_get_int(cache, "next_try");
+
+		output_put(o, STYLE_WARN, "  since %s; next try ",
+		           clock_format_utc(model_get_int(cache, "since"), utc));
+		if (next_try > now_unix_s)
+			output_put(o, STYLE_WARN, "in %s", units_format_seconds(next_try - now_unix_s, text));
+		else
+			output_put(o, STYLE_WARN, "now");
+		output_put(o, STYLE_PLAIN, "; to try at once: nncachectl retry --failed --cache %s", name);
+		output_end_line(o);
+	}
 }
 
 static void put_cache(struct output *o, const json_t *cache, unsigned n_name, int64_t now_unix_s)

@@ -11,9 +11,10 @@
  *   PERMANENT  410, on a read also 404; on a write 413 and every other 4xx */
 enum error_kind http_kind_of_status(unsigned status, bool is_write);
 
-/* Fills REQ's err (its is_overload, too) and is_server_fault from what it has: status and answer if CURL_CODE
- * is 0, else curl's code and DETAIL, its sentence. Servers repeat what they were sent: SECRET, if there is one, and what
- * follows the word Basic are starred out, in a refusal's answer, too. The text is one of
+/* Fills REQ's err (its is_overload, too) and is_server_fault from what it has: status and answer if
+ * CURL_CODE is 0, else curl's code and DETAIL, its sentence. Servers repeat what they were sent: SECRET, if
+ * there is one, and what follows the word Basic are starred out, in a refusal's answer, too. The text is
+ * one of
  *   PUT https://host/path: HTTP 503 Service Unavailable: first line of the body
  *   PUT https://host/path: HTTP 403 Forbidden (advice): first line of the body
  *   PUT https://host/path: Could not resolve host: host */

@@ -215,6 +215,14 @@ static int claim_one(struct queue_db *q, struct queue_claim *claim, int64_t id, 
 	return claim_add(q, &q->claimed_jobs, id, err);
 }
 
+static bool is_excepted(const struct queue_claim *claim, int64_t id)
+{
+	for (size_t i = 0; i < claim->n_except; i++)
+		if (claim->except[i] == id)
+			return true;
+	return false;
+}
+
 /* What is claimed stands at the head of the index; it is passed over there, without a look at its row. */
 static int claim_ready(struct queue_db *q, struct queue_claim *claim, int64_t cache_id, struct error *err)
 {
@@ -227,7 +235,8 @@ static int claim_ready(struct queue_db *q, struct queue_claim *claim, int64_t ca
 	while (claim->n_jobs < claim->n_max && (result = stmt_step(st, err)) == STMT_ROW) {
 		int64_t id = stmt_int(st, 0);
 
-		if (!id_set_has(&q->claimed_jobs, id) && claim_one(q, claim, id, err) < 0)
+		if (!id_set_has(&q->claimed_jobs, id) && !is_excepted(claim, id) &&
+		    claim_one(q, claim, id, err) < 0)
 			return -1;
 	}
 	return result == STMT_FAILED ? -1 : 0;

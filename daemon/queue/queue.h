@@ -249,6 +249,8 @@ struct queue_claim {
 	int64_t now_unix_s;
 	size_t cache;
 	size_t n_max;
+	const int64_t *except; /* these jobs are passed over; borrowed until done */
+	size_t n_except;
 	struct queue_job *jobs; /* out; a caller that keeps one moves it out and zeroes it */
 	size_t n_jobs;
 	int64_t next_due_unix_s; /* out: when the next delayed job of this cache is due; INT64_MAX: none */

@@ -5,11 +5,17 @@
 #include "common/log.h"
 #include "daemon/server/internal.h"
 
-/* The uploader is told even if nothing changed: it costs nothing, and a poke too few would stall. */
+/* The uploader is told even if nothing changed: it costs nothing, a poke too few would stall, and a person
+ * who says retry or resume wants a cache that does not work to be tried now. */
 static void poke(struct session *s)
 {
-	if (s->server->parts.uploader != NULL)
-		uploader_poke(s->server->parts.uploader, s->caches != 0 ? s->caches : UINT64_MAX);
+	struct uploader *uploader = s->server->parts.uploader;
+	uint64_t caches = s->caches != 0 ? s->caches : UINT64_MAX;
+
+	if (uploader != NULL && (s->request.verb == VERB_RETRY || s->request.verb == VERB_RESUME))
+		uploader_try_now(uploader, caches);
+	else if (uploader != NULL)
+		uploader_poke(uploader, caches);
 	server_notify(s->server);
 }
 

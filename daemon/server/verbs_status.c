@@ -11,7 +11,9 @@
 struct cache_view {
 	const struct queue_counts *counts;
 	const char *message; /* or NULL */
-	size_t n_in_flight;
+	bool has_outage;
+	struct upload_outage outage;
+	size_t n_in_flight, pace;
 	uint64_t n_ready, n_unfinished;
 	uint64_t rate_bytes;
 	int64_t paused_until_unix_s; /* 0: is not paused */
@@ -32,6 +34,8 @@ static struct cache_view view_cache(const struct server *server, size_t i)
 		v.paused_until_unix_s = 0;
 	if (uploader != NULL) {
 		v.message = uploader_message(uploader, i);
+		v.has_outage = uploader_get_outage(uploader, i, &v.outage);
+		v.pace = uploader_pace(uploader, i);
 		v.n_in_flight = uploader_n_in_flight(uploader, i);
 		v.rate_bytes = uploader_rate_bytes(uploader, i);
 		v.is_target = (uploader_targets(uploader) >> i & 1) != 0;
@@ -77,6 +81,12 @@ static void put_cache(struct buf *out, const struct cache_config *cache, const s
 	if (v->paused_until_unix_s != 0)
 		record_int(out, "paused-until",
 		           v->paused_until_unix_s == INT64_MAX ? 0 : v->paused_until_unix_s);
+	record_uint(out, "pace", v->pace);
+	if (v->has_outage) {
+		record_text(out, "message-kind", error_kind_name(v->outage.kind));
+		record_int(out, "since", v->outage.since_unix_s);
+		record_int(out, "next-try", v->outage.next_try_unix_s);
+	}
 	record_text(out, "message", v->message);
 	record_end(out);
 }

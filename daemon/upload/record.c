@@ -81,10 +81,6 @@ void record_finish(struct upload *u, enum job_result result, size_t endpoint)
 		         u->job.attempts + 1);
 	if (result == JOB_UPLOADED || result == JOB_PRESENT)
 		cache_cause_ended(u->cache);
-	if (u->cache->message.kind != ERROR_NONE && (result == JOB_UPLOADED || result == JOB_PRESENT)) {
-		log_info("cache works again cache=%s", u->cache->config->name);
-		u->cache->message.kind = ERROR_NONE;
-	}
 	record(u, QUEUE_FINISH);
 }
 
@@ -118,23 +114,15 @@ static void log_deferred(struct upload *u, uint64_t delay_s)
 	}
 	cache_cause_ended(cache);
 	snprintf(cache->cause, sizeof(cache->cause), "%.255s", u->fault.text);
-	if (u->fault.kind == ERROR_OPERATOR)
-		log_error("cache needs a hand cache=%s: %s; retrying in %" PRIu64 "s", cache->config->name,
-		          u->fault.text, delay_s);
-	else
-		log_warning("upload failed job=%" PRId64
-		            " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
-		            u->job.id, cache->config->name, store_path_base(u->job.info.path),
-		            u->job.attempts + 1, u->fault.text, delay_s);
+	log_warning("upload failed job=%" PRId64 " cache=%s path=%s tries=%u: %s, retrying in %" PRIu64 "s",
+	            u->job.id, cache->config->name, store_path_base(u->job.info.path), u->job.attempts + 1,
+	            u->fault.text, delay_s);
 }
 
 static void record_defer(struct upload *u, const struct backoff_verdict *verdict, bool mismatch)
 {
 	int64_t now = clock_unix_s();
 
-	log_deferred(u, verdict->delay_s);
-	if (u->fault.kind == ERROR_OPERATOR)
-		u->cache->message = u->fault;
 	u->q.defer = (struct queue_defer){
 		.now_unix_s = now,
 		.job = &u->job,
@@ -144,6 +132,22 @@ static void record_defer(struct upload *u, const struct backoff_verdict *verdict
 		.mismatch = mismatch,
 	};
 	record(u, QUEUE_DEFER);
+}
+
+/* The job is as it was, but that it says why it waits; it goes on once the cache does. */
+static void record_outage(struct upload *u)
+{
+	const struct backoff_verdict at_once = { .delay_s = 0 };
+
+	log_debug("upload put back job=%" PRId64 " cache=%s path=%s: %s", u->job.id, u->cache->config->name,
+	          store_path_base(u->job.info.path), u->fault.text);
+	record_defer(u, &at_once, false);
+}
+
+static void record_later(struct upload *u, const struct backoff_verdict *verdict, bool mismatch)
+{
+	log_deferred(u, verdict->delay_s);
+	record_defer(u, verdict, mismatch);
 }
 
 void record_fault(struct upload *u, bool mismatch)
@@ -157,13 +161,16 @@ void record_fault(struct upload *u, bool mismatch)
 	};
 	struct backoff_verdict verdict = backoff_decide(&c);
 
-	if (u->closing)
+	if (u->closing || u->fault.kind == ERROR_CANCELED)
 		record_release(u);
+	else if (u->is_cache_fault && cache_is_to_blame(u))
+		record_outage(u);
 	else if (verdict.give_up)
 		record_fail(u);
 	else
-		record_defer(u, &verdict, mismatch);
+		record_later(u, &verdict, mismatch);
 }
+
 /* A fault of a server names the object; which one it was, the job says already. Without that, one cause is
  * one text however many paths met it. */
 static void mask(char *text, const char *object, size_t len, const char *name)

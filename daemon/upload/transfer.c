@@ -52,6 +52,7 @@ static const struct error canceled = { .kind = ERROR_CANCELED, .text = "stopped"
 static void send_nar(struct upload *u);
 static void publish(struct upload *u);
 static void upload_fault(struct upload *u, const struct error *fault);
+static void cache_fault(struct upload *u, const struct error *fault, bool is_server_fault);
 
 void upload_move(struct upload *u, enum upload_state to)
 {
@@ -59,39 +60,6 @@ void upload_move(struct upload *u, enum upload_state to)
 	log_debug("upload state job=%" PRId64 " cache=%s from=%s to=%s", u->job.id, u->cache->config->name,
 	          state_names[u->state], state_names[to]);
 	u->state = to;
-}
-
-const char *upload_step_name(const struct upload *u)
-{
-	switch (u->state) {
-	case UPLOAD_VERIFYING:
-	case UPLOAD_PREPARING:
-	case UPLOAD_ABANDONING:
-	case UPLOAD_ASKING:
-	case UPLOAD_ASKING_NAR:
-		return "asking";
-	case UPLOAD_AWAITING_TWIN:
-		return "waiting";
-	case UPLOAD_SENDING:
-		if (u->nar.share == NULL || u->nar.share->state == NAR_RESERVING)
-			return "waiting";
-		return u->op.sent_bytes == 0 ? "packing" : "sending";
-	case UPLOAD_PUBLISHING:
-	case UPLOAD_SENDING_INFO:
-	case UPLOAD_RECORDING:
-	case UPLOAD_ENDED:
-		return "publishing";
-	case UPLOAD_CHECKING_STORE:
-		return "checking";
-	}
-	return "";
-}
-
-uint64_t upload_done_bytes(const struct upload *u)
-{
-	if (u->job.nar_sent)
-		return u->job.info.nar_size;
-	return u->nar.share != NULL ? u->nar.share->pack.nar_done_bytes : 0;
 }
 
 void upload_end(struct upload *u)
@@ -102,8 +70,16 @@ void upload_end(struct upload *u)
 	path_info_fini(&u->stored);
 	buf_fini(&u->narinfo);
 	vouch_free(u);
+	link_unref(u->link);
 	free(u->asks);
 	cache_upload_ended(u);
+}
+
+static void begin_op(struct upload *u, backend_done_fn done)
+{
+	u->op = (struct backend_op){ .done = done };
+	u->op_is_running = true;
+	u->op_began_mono_ms = clock_mono_ms();
 }
 
 /* ---- the NAR ---------------------------------------------------------------------------------------- */
@@ -111,7 +87,7 @@ void upload_end(struct upload *u)
 /* Do they send the same object? Only where a NAR is one, apart from the paths that it is of. */
 static bool is_twin(const struct upload *a, const struct upload *b)
 {
-	return a != b && a->cache->backend->ops->kind == PUBLISH_SEPARATE &&
+	return a != b && a->link->backend->ops->kind == PUBLISH_SEPARATE &&
 	       a->job.info.nar_size == b->job.info.nar_size &&
 	       memcmp(a->job.info.nar_hash, b->job.info.nar_hash, SHA256_BYTES) == 0;
 }
@@ -132,6 +108,8 @@ static void wake_twins(struct upload *u)
 			memcpy(twin->job.file_hash, u->job.file_hash, SHA256_BYTES);
 			twin->job.file_size = u->job.file_size;
 			publish(twin);
+		} else if (!cache_lets(u->cache, twin)) {
+			upload_fault(twin, &canceled);
 		} else if (!has_sender) {
 			has_sender = true;
 			send_nar(twin);
@@ -158,8 +136,11 @@ static void on_nar_asked(struct backend_op *op)
 	assert(u->state == UPLOAD_ASKING_NAR);
 	u->op_is_running = false;
 	if (op->err.kind != ERROR_NONE) {
-		upload_fault(u, &op->err);
-	} else if (op->found && (op->file_size > 0 || u->was_nar_there)) {
+		cache_fault(u, &op->err, op->is_server_fault);
+		return;
+	}
+	cache_answered(u->cache, BREAKER_ASK_NAR, u->is_probe);
+	if (op->found && (op->file_size > 0 || u->was_nar_there)) {
 		u->job.has_file_hash = false;
 		u->job.file_size = op->file_size;
 		nar_is_there(u);
@@ -167,7 +148,7 @@ static void on_nar_asked(struct backend_op *op)
 		/* It may be on its way to all of the cache's servers; sending it once more helps nobody. */
 		error_set(&err, ERROR_TRANSIENT, "%s: the cache refuses it as being there, and has it not",
 		          u->nar_key);
-		upload_fault(u, &err);
+		cache_fault(u, &err, false);
 	} else {
 		send_nar(u);
 	}
@@ -180,9 +161,8 @@ static void ask_nar(struct upload *u)
 		return;
 	}
 	upload_move(u, UPLOAD_ASKING_NAR);
-	u->op = (struct backend_op){ .done = on_nar_asked };
-	u->op_is_running = true;
-	u->cache->backend->ops->find_nar_start(u->cache->backend, &u->op, &u->object);
+	begin_op(u, on_nar_asked);
+	u->link->backend->ops->find_nar_start(u->link->backend, &u->op, &u->object);
 }
 
 /* Somebody else's bytes lie there: of them only the size can be known, which belongs into the narinfo. */
@@ -217,12 +197,14 @@ static void on_nar_put(struct backend_op *op)
 	assert(u->state == UPLOAD_SENDING);
 	u->op_is_running = false;
 	u->cache->sent_total_bytes += op->sent_bytes;
+	if (op->err.kind == ERROR_NONE) /* that it was there says nothing of sending */
+		cache_answered(u->cache, op->found ? BREAKER_ASK_NAR : BREAKER_SEND, u->is_probe);
 	if (op->err.kind == ERROR_NONE && op->found)
 		nar_was_there(u);
 	else if (u->nar.share->state == NAR_FAILED)
 		upload_fault(u, &u->nar.share->err);
 	else if (op->err.kind != ERROR_NONE)
-		upload_fault(u, &op->err);
+		cache_fault(u, &op->err, op->is_server_fault);
 	else if (u->nar.share->state == NAR_PACKED)
 		nar_was_sent(u);
 	/* else the pack's own last word is still on its way: on_nar_changed */
@@ -259,13 +241,13 @@ static void put_nar(struct upload *u)
 {
 	struct error err;
 
-	if (u->cache->backend->ops->kind == PUBLISH_WHOLE && vouch_sign(u, &err) < 0) {
+	if (u->link->backend->ops->kind == PUBLISH_WHOLE && vouch_sign(u, &err) < 0) {
 		upload_fault(u, &err);
 		return;
 	}
-	u->op = (struct backend_op){ .done = on_nar_put, .note = on_upload_id };
-	u->op_is_running = true;
-	u->cache->backend->ops->put_nar_start(u->cache->backend, &u->op, &u->object, u->nar.share->body);
+	begin_op(u, on_nar_put);
+	u->op.note = on_upload_id;
+	u->link->backend->ops->put_nar_start(u->link->backend, &u->op, &u->object, u->nar.share->body);
 }
 
 static void on_nar_changed(struct nar_user *user)
@@ -322,7 +304,9 @@ static void send_nar(struct upload *u)
 
 static void begin_nar(struct upload *u)
 {
-	if (u->job.info.nar_size >= ASK_NAR_FROM_BYTES)
+	if (!cache_lets(u->cache, u))
+		upload_fault(u, &canceled);
+	else if (u->job.info.nar_size >= ASK_NAR_FROM_BYTES)
 		ask_nar(u);
 	else
 		send_nar(u);
@@ -338,9 +322,10 @@ static void on_info_put(struct backend_op *op)
 	assert(u->state == UPLOAD_SENDING_INFO);
 	u->op_is_running = false;
 	if (op->err.kind != ERROR_NONE) {
-		upload_fault(u, &op->err);
+		cache_fault(u, &op->err, op->is_server_fault);
 		return;
 	}
+	cache_answered(u->cache, op->found ? BREAKER_ASK : BREAKER_SEND_INFO, u->is_probe);
 	u->sent_bytes += u->narinfo.len;
 	u->cache->sent_total_bytes += u->narinfo.len;
 	record_finish(u, op->found ? JOB_PRESENT : JOB_UPLOADED, u->cache->number);
@@ -355,10 +340,9 @@ static void send_info(struct upload *u)
 		upload_fault(u, &err);
 		return;
 	}
-	u->op = (struct backend_op){ .done = on_info_put };
-	u->op_is_running = true;
-	u->cache->backend->ops->put_info_start(u->cache->backend, &u->op, &u->object, u->narinfo.data,
-	                                       u->narinfo.len);
+	begin_op(u, on_info_put);
+	u->link->backend->ops->put_info_start(u->link->backend, &u->op, &u->object, u->narinfo.data,
+	                                      u->narinfo.len);
 }
 
 static void on_verdict(struct queue_op *op)
@@ -394,10 +378,12 @@ static void publish(struct upload *u)
 
 /* Does nothing of a path go before all that it refers to is there? So it must be where publishing is one
  * step, and so it is where exclude-closures may still withhold the path: not even its NAR is to lie there. */
-static bool sends_last(const struct upload_cache *cache)
+static bool sends_last(const struct upload *u)
 {
-	return cache->backend->ops->kind == PUBLISH_WHOLE || cache->config->exclude_closures.n > 0 ||
-	       cache->config->exclude_closures_over_bytes > 0;
+	const struct cache_config *config = u->cache->config;
+
+	return u->link->backend->ops->kind == PUBLISH_WHOLE || config->exclude_closures.n > 0 ||
+	       config->exclude_closures_over_bytes > 0;
 }
 
 static void asked(struct upload *u)
@@ -405,6 +391,8 @@ static void asked(struct upload *u)
 	const struct upload_ask *own = &u->asks[0];
 
 	crash_point(UPLOAD_ASKED);
+	if (own->op.err.kind == ERROR_NONE)
+		cache_answered(u->cache, BREAKER_ASK, u->is_probe);
 	if (own->op.found) {
 		record_finish(u, JOB_PRESENT, own->endpoint);
 		return;
@@ -416,12 +404,12 @@ static void asked(struct upload *u)
 		}
 	/* An upstream that gives no answer counts as not having it, for this job; the cache does not. */
 	if (own->op.err.kind != ERROR_NONE)
-		upload_fault(u, &own->op.err);
+		cache_fault(u, &own->op.err, own->op.is_server_fault);
 	else if (u->closing)
 		record_release(u);
 	else if (u->job.may_only_be_found)
 		record_finish(u, JOB_WITHHELD, u->cache->number);
-	else if (sends_last(u->cache))
+	else if (sends_last(u))
 		publish(u);
 	else
 		begin_nar(u);
@@ -471,7 +459,8 @@ static void ask(struct upload *u)
 		upload_fault(u, &err);
 		return;
 	}
-	ask_one(u, u->cache->backend, u->cache->number);
+	u->op_began_mono_ms = clock_mono_ms();
+	ask_one(u, u->link->backend, u->cache->number);
 	for (size_t i = uploader->n_caches; i < uploader->n_caches + uploader->config->n_upstreams; i++) {
 		struct backend *upstream =
 			(u->cache->upstreams >> i & 1) ? uploader_upstream(uploader, i) : NULL;
@@ -489,9 +478,12 @@ static void on_abandoned(struct backend_op *op)
 
 	assert(u->state == UPLOAD_ABANDONING);
 	u->op_is_running = false;
-	if (op->err.kind != ERROR_NONE)
-		upload_fault(u, &op->err);
-	else if (u->closing)
+	if (op->err.kind != ERROR_NONE) {
+		cache_fault(u, &op->err, op->is_server_fault);
+		return;
+	}
+	cache_answered(u->cache, BREAKER_ASK, u->is_probe);
+	if (u->closing)
 		record_release(u);
 	else
 		ask(u);
@@ -500,9 +492,8 @@ static void on_abandoned(struct backend_op *op)
 static void abandon(struct upload *u)
 {
 	upload_move(u, UPLOAD_ABANDONING);
-	u->op = (struct backend_op){ .done = on_abandoned };
-	u->op_is_running = true;
-	u->cache->backend->ops->abandon_start(u->cache->backend, &u->op, u->job.upload_id);
+	begin_op(u, on_abandoned);
+	u->link->backend->ops->abandon_start(u->link->backend, &u->op, u->job.upload_id);
 }
 
 /* ---- begin, fault, cancel --------------------------------------------------------------------------- */
@@ -511,18 +502,22 @@ void upload_prepared(struct upload *u, const struct error *err)
 {
 	if (u->state != UPLOAD_PREPARING)
 		return;
-	if (err->kind != ERROR_NONE)
-		upload_fault(u, err);
-	else if (u->closing)
+	if (err->kind != ERROR_NONE) {
+		cache_fault(u, err, true);
+		return;
+	}
+	u->link = link_ref(u->cache->link);
+	if (u->closing)
 		record_release(u);
 	else if (u->job.nar_sent)
 		publish(u);
-	else if (u->job.upload_id != NULL && u->cache->backend->ops->abandon_start != NULL)
+	else if (u->job.upload_id != NULL && u->link->backend->ops->abandon_start != NULL)
 		abandon(u);
 	else
 		ask(u);
 }
 
+/* A fault of our own: of the path, of the machine; or we stopped it. */
 static void upload_fault(struct upload *u, const struct error *fault)
 {
 	bool was_sending = u->state == UPLOAD_SENDING,
@@ -547,6 +542,14 @@ static void upload_fault(struct upload *u, const struct error *fault)
 		wake_twins(u);
 }
 
+/* What the cache answered, or that it did not. IS_SERVER_FAULT: it says nothing of this path. */
+static void cache_fault(struct upload *u, const struct error *fault, bool is_server_fault)
+{
+	u->is_cache_fault = fault->kind != ERROR_CANCELED;
+	u->is_server_fault = is_server_fault;
+	upload_fault(u, fault);
+}
+
 static void begin(struct loop_post *post)
 {
 	struct upload *u = CONTAINER_OF(post, struct upload, post);
@@ -562,22 +565,25 @@ void upload_prepare(struct upload *u)
 	upload_move(u, UPLOAD_PREPARING);
 	if (u->closing)
 		record_release(u);
+	else if (!cache_lets(u->cache, u))
+		upload_fault(u, &canceled);
 	else if (u->cache->prepared == CACHE_PREPARED)
 		upload_prepared(u, &fine);
 	else
 		cache_prepare(u->cache);
 }
 
-void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job)
+void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job, bool is_probe)
 {
 	enum compression compression =
 		cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD;
 	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
 
-	*u = (struct upload){ .cache = cache };
+	*u = (struct upload){ .cache = cache, .is_probe = is_probe };
 	u->job = *job;
 	memset(job, 0, sizeof(*job));
 	u->started_unix_s = clock_unix_s();
+	u->op_began_mono_ms = clock_mono_ms();
 	buf_init(&u->narinfo, NARINFO_MAX_BYTES);
 	nixbase32_encode(hash, u->job.info.nar_hash, SHA256_BYTES);
 	snprintf(u->nar_key, sizeof(u->nar_key), "nar/%s.nar%s", hash, compression_suffix(compression));
@@ -609,11 +615,11 @@ void upload_cancel(struct upload *u)
 	case UPLOAD_ABANDONING:
 	case UPLOAD_ASKING_NAR:
 	case UPLOAD_SENDING_INFO:
-		u->cache->backend->ops->cancel(&u->op);
+		u->link->backend->ops->cancel(&u->op);
 		return;
 	case UPLOAD_SENDING:
 		if (u->op_is_running)
-			u->cache->backend->ops->cancel(&u->op);
+			u->link->backend->ops->cancel(&u->op);
 		else
 			upload_fault(u, &canceled);
 		return;

@@ -23,7 +23,9 @@
 #include "daemon/backend/backend.h"
 #include "daemon/loop/timer.h"
 #include "daemon/loop/work.h"
+#include "daemon/plan/clocks.h"
 #include "daemon/queue/queue.h"
+#include "daemon/upload/cache.h"
 #include "daemon/upload/nar_share.h"
 #include "daemon/upload/upload.h"
 
@@ -42,9 +44,6 @@ enum upload_state {
 	UPLOAD_ENDED,
 };
 
-struct upload;
-struct upload_cache;
-
 struct upload_ask { /* one question: is the narinfo there? */
 	struct upload *upload;
 	struct backend_op op;
@@ -58,7 +57,12 @@ struct upload {
 	struct queue_job job;
 	enum upload_state state;
 	bool closing;
-	struct error fault; /* why it is recorded as deferred or failed */
+	bool is_probe;           /* of the cache, and has shown nothing yet */
+	struct cache_link *link; /* NULL until PREPARING is over */
+	struct error fault;      /* why it is recorded as deferred or failed */
+	bool is_cache_fault;     /* it is an answer of the cache's, or the lack of one */
+	bool is_server_fault;    /* and says nothing of this path */
+	uint64_t op_began_mono_ms;
 	int64_t started_unix_s;
 
 	/* VERIFYING */
@@ -105,34 +109,6 @@ struct upload {
 	bool awaits_retry; /* the queue could not write; the uploader posts it again */
 };
 
-/* What the uploads of one cache share. */
-enum prepare_state { CACHE_UNPREPARED, CACHE_PREPARING, CACHE_PREPARED };
-struct upload_cache {
-	struct uploader *uploader;
-	size_t number;
-	const struct cache_config *config;
-	uint64_t upstreams;      /* bits of endpoint numbers */
-	struct backend *backend; /* NULL until it could be opened */
-	struct signing_key **keys;
-	size_t n_keys;
-	enum prepare_state prepared;
-	struct backend_op prepare_op;
-	bool reads_only;
-	struct error message; /* kind OPERATOR: a person must mend something */
-	char cause[256];      /* of the last fault that was logged */
-	unsigned n_repeats;   /* how often it came again since, unlogged */
-
-	struct upload *uploads;
-	size_t n_uploads;
-
-	struct queue_claim claim;
-	struct upload *spares; /* memory for what the claim brings; NULL without a claim */
-	bool is_claiming, claim_again;
-	struct timer due;
-
-	uint64_t sent_total_bytes, sampled_bytes, rate_bytes;
-};
-
 struct uploader {
 	struct loop *loop;
 	struct queue *queue;
@@ -151,6 +127,8 @@ struct uploader {
 
 	struct timer retry;  /* queue operations that could not be written */
 	struct timer sample; /* rates; set only while something is in flight */
+	struct timer watch;  /* clocks and secrets; set only while a cache waits for its due time */
+	struct clocks clocks;
 	uint64_t random_state;
 	bool closing;
 	size_t n_handles; /* timers not closed yet */
@@ -160,7 +138,7 @@ struct uploader {
 };
 
 /* Takes JOB over (it is zeroed) and begins, in U, which upload_end frees. */
-void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job);
+void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job, bool is_probe);
 /* Cancels what runs; its claim goes back. */
 void upload_cancel(struct upload *u);
 /* Posts the queue operation that could not be written again. */
@@ -168,6 +146,7 @@ void upload_retry(struct upload *u);
 /* The cache's nix-cache-info is there, or ERR says why not: goes on with those that wait for it. */
 void upload_prepared(struct upload *u, const struct error *err);
 const char *upload_step_name(const struct upload *u);
+enum breaker_stage upload_stage(const struct upload *u); /* of the request that is out */
 uint64_t upload_done_bytes(const struct upload *u);
 
 /* ---- between the files of one upload ------------------------------------------------------------------ */
@@ -178,7 +157,8 @@ void upload_end(struct upload *u); /* frees U */
 /* record.c: the last word to the queue; U is freed after it. */
 void record_finish(struct upload *u, enum job_result result, size_t endpoint);
 void record_release(struct upload *u);
-/* U->fault: deferred or failed as plan/ decides; while closing the claim goes back instead. */
+/* U->fault: deferred or failed as plan/ decides. If the fault is the cache's, the job is ready again, and
+ * nothing is counted; if we stopped it ourselves, too. */
 void record_fault(struct upload *u, bool mismatch);
 /* Puts HASH and NARHASH where FAULT names the objects of U: one cause is then one text for all paths. */
 void record_mask(const struct upload *u, struct error *fault);
@@ -200,14 +180,13 @@ int vouch_sign(struct upload *u, struct error *err) MUST_CHECK;
 int vouch_format(struct upload *u, struct error *err) MUST_CHECK;
 void vouch_free(struct upload *u);
 
-/* ---- uploader.c, for transfer.c ------------------------------------------------------------------- */
+/* ---- uploader.c, for the others ------------------------------------------------------------------- */
 
-/* Makes sure that the cache is prepared; upload_prepared follows for every upload that waits. */
-void cache_prepare(struct upload_cache *cache);
 struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint); /* or NULL */
-/* U is over: takes it off its cache, frees it, and fills its place. */
-void cache_upload_ended(struct upload *u);
 void uploader_retry_soon(struct uploader *uploader);
+void uploader_sample(struct uploader *uploader); /* something is in flight */
+void uploader_watch(struct uploader *uploader);  /* a cache waits, or does so no more */
+void uploader_maybe_closed(struct uploader *uploader);
 uint64_t uploader_random(struct uploader *uploader);
 
 #endif

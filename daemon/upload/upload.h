@@ -26,6 +26,8 @@ struct uploader_config {
 int uploader_open(struct uploader **ret, const struct uploader_config *config, struct error *err) MUST_CHECK;
 /* The queue says that there may be work for these caches (bits). */
 void uploader_poke(struct uploader *uploader, uint64_t caches);
+/* The same; and a cache that does not work is tried at once. */
+void uploader_try_now(struct uploader *uploader, uint64_t caches);
 /* Cancels what runs (its claims go back), closes the backends, then CLOSED(CTX). Takes NULL. */
 void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx);
 
@@ -43,7 +45,15 @@ struct upload_status {
 size_t uploader_n_in_flight(const struct uploader *uploader, size_t cache);
 /* Fills up to N_MAX of RET with running uploads, returns how many. */
 size_t uploader_list(const struct uploader *uploader, struct upload_status *ret, size_t n_max);
-/* What a person must do about this cache, or NULL; and bytes sent per second lately. */
+/* A cache that does not work, by evidence: nothing is claimed for it but a probe now and then. */
+struct upload_outage {
+	enum error_kind kind; /* OPERATOR: a person must mend something; else it may go by itself */
+	int64_t since_unix_s, next_try_unix_s;
+};
+bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct upload_outage *ret);
+/* How many uploads the cache gets at a time, of its upload-jobs. */
+size_t uploader_pace(const struct uploader *uploader, size_t cache);
+/* Why this cache gets nothing, or NULL; and bytes sent per second lately. */
 const char *uploader_message(const struct uploader *uploader, size_t cache);
 uint64_t uploader_rate_bytes(const struct uploader *uploader, size_t cache);
 

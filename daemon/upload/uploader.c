@@ -1,5 +1,6 @@
-/* The engine: for every cache it claims jobs while there are places, and keeps their uploads. Nothing
- * here waits or retries by itself but a cache's next due time, which the queue names with each claim. */
+/* The engine: the caches, what their uploads share, and the timers that are not of one cache. While a cache
+ * waits, it is looked every few seconds whether the wait can be cut short: the machine slept, the clock was
+ * set, a secret was mended. While none does, nothing here wakes up. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,20 +9,14 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/fd.h"
 #include "common/log.h"
-#include "daemon/format/signature.h"
 #include "daemon/upload/transfer.h"
 
-#define KEY_FILE_MAX_BYTES 4096
-#define QUEUE_RETRY_MS     5000
-#define SAMPLE_MS          1000
+#define QUEUE_RETRY_MS 5000
+#define SAMPLE_MS      1000
+#define WATCH_MS       3000
 /* What packing itself holds beside the bodies: contexts and read buffers of one pack. */
 #define PACK_OWN_BYTES MIB(8)
-#define CLAIM_MAX      64
-
-static void cache_claim(struct upload_cache *cache);
-static void maybe_closed(struct uploader *uploader);
 
 uint64_t uploader_random(struct uploader *uploader)
 {
@@ -31,109 +26,6 @@ uint64_t uploader_random(struct uploader *uploader)
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
 	return z ^ (z >> 31);
-}
-
-/* ---- a cache: its backend and keys ------------------------------------------------------------------ */
-
-static void keys_free(struct upload_cache *cache)
-{
-	for (size_t i = 0; i < cache->n_keys; i++)
-		signing_key_free(cache->keys[i]);
-	free(cache->keys);
-	cache->keys = NULL;
-	cache->n_keys = 0;
-}
-
-static int key_read(struct signing_key **ret, const struct cache_config *config, const char *file,
-                    struct error *err)
-{
-	char *text;
-	size_t len;
-	int rc;
-
-	if (read_file(file, KEY_FILE_MAX_BYTES, &text, &len, err) < 0) {
-		err->kind = ERROR_OPERATOR;
-		return error_prefix(err, "[cache \"%s\"] signing-key-file", config->name);
-	}
-	/* Cachix hands out keys without a name, and wants none. */
-	if (config->kind == CACHE_CACHIX && strchr(text, ':') == NULL)
-		rc = signing_key_parse_bare(ret, config->name, text, file, err);
-	else
-		rc = signing_key_parse(ret, text, file, err);
-	explicit_bzero(text, len);
-	free(text);
-	if (rc < 0)
-		return error_prefix(err, "[cache \"%s\"] signing-key-file", config->name);
-	return 0;
-}
-
-static int keys_read(struct upload_cache *cache, struct error *err)
-{
-	const struct text_list *files = &cache->config->signing_key_files;
-
-	keys_free(cache);
-	if (cache->config->sign == SIGN_NO || files->n == 0)
-		return 0;
-	cache->keys = calloc(files->n, sizeof(cache->keys[0]));
-	if (cache->keys == NULL)
-		return error_set(err, ERROR_TRANSIENT, "out of memory");
-	for (; cache->n_keys < files->n; cache->n_keys++)
-		if (key_read(&cache->keys[cache->n_keys], cache->config, files->items[cache->n_keys], err) <
-		    0)
-			return -1;
-	return 0;
-}
-
-static int cache_open(struct upload_cache *cache, struct error *err)
-{
-	struct uploader *uploader = cache->uploader;
-
-	if (cache->backend != NULL)
-		return 0;
-	if (keys_read(cache, err) < 0)
-		return -1;
-	return backend_open(&cache->backend, uploader->loop, uploader->http, cache->config,
-	                    store_dir(uploader->store), err);
-}
-
-static void tell_prepared(struct upload_cache *cache, const struct error *err)
-{
-	struct upload *u = cache->uploads, *next;
-
-	for (; u != NULL; u = next) {
-		next = u->next;
-		upload_prepared(u, err);
-	}
-}
-
-static void on_prepared(struct backend_op *op)
-{
-	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, prepare_op);
-
-	cache->prepared = op->err.kind == ERROR_NONE ? CACHE_PREPARED : CACHE_UNPREPARED;
-	if (op->err.kind != ERROR_NONE) {
-		/* A mended token or key is read again with the next try. */
-		backend_close(cache->backend);
-		cache->backend = NULL;
-	}
-	tell_prepared(cache, &op->err);
-	if (cache->uploader->closing)
-		maybe_closed(cache->uploader);
-}
-
-void cache_prepare(struct upload_cache *cache)
-{
-	struct error err = { 0 };
-
-	if (cache->prepared == CACHE_PREPARING)
-		return;
-	if (cache_open(cache, &err) < 0) {
-		tell_prepared(cache, &err);
-		return;
-	}
-	cache->prepared = CACHE_PREPARING;
-	cache->prepare_op = (struct backend_op){ .done = on_prepared, .backend = cache->backend };
-	cache->backend->ops->prepare_start(cache->backend, &cache->prepare_op);
 }
 
 struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint)
@@ -151,125 +43,6 @@ struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint)
 	return uploader->upstreams[i];
 }
 
-/* ---- claiming --------------------------------------------------------------------------------------- */
-
-static bool is_full(const struct upload_cache *cache)
-{
-	return cache->n_uploads >= cache->config->upload_jobs;
-}
-
-static void set_due(struct upload_cache *cache, int64_t due_unix_s)
-{
-	int64_t now = clock_unix_s();
-
-	if (due_unix_s == INT64_MAX)
-		return;
-	/* Looked at again within the hour whatever the clock does. */
-	if (due_unix_s > now + 3600)
-		due_unix_s = now + 3600;
-	timer_set(&cache->due, due_unix_s <= now ? 100 : (uint64_t)(due_unix_s - now) * 1000);
-}
-
-/* Memory for what a claim brings is there before it: a claim that nobody could work on, or give back, would
- * last until the next start. Returns for how many there is. */
-static size_t spares_make(struct upload_cache *cache, size_t n_wanted)
-{
-	size_t n = 0;
-
-	for (; n < n_wanted; n++) {
-		struct upload *u = calloc(1, sizeof(*u));
-
-		if (u == NULL)
-			break;
-		u->next = cache->spares;
-		cache->spares = u;
-	}
-	return n;
-}
-
-static struct upload *spares_take(struct upload_cache *cache)
-{
-	struct upload *u = cache->spares;
-
-	assert(u != NULL);
-	cache->spares = u->next;
-	return u;
-}
-
-static void spares_free(struct upload_cache *cache)
-{
-	while (cache->spares != NULL)
-		free(spares_take(cache));
-}
-
-static void on_claimed(struct queue_op *op)
-{
-	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, claim.op);
-	struct queue_claim *claim = &cache->claim;
-	bool again = cache->claim_again || claim->n_jobs == claim->n_max;
-
-	cache->is_claiming = false;
-	cache->claim_again = false;
-	if (op->err.kind != ERROR_NONE) {
-		set_due(cache, clock_unix_s() + QUEUE_RETRY_MS / 1000);
-		again = false;
-	} else {
-		set_due(cache, claim->next_due_unix_s);
-	}
-	for (size_t i = 0; i < claim->n_jobs; i++) {
-		struct upload *u = spares_take(cache);
-
-		upload_begin(u, cache, &claim->jobs[i]);
-		if (cache->uploader->closing)
-			upload_cancel(u);
-	}
-	spares_free(cache);
-	queue_op_fini(op);
-	if (cache->n_uploads > 0 && !timer_is_set(&cache->uploader->sample) && !cache->uploader->closing)
-		timer_set(&cache->uploader->sample, SAMPLE_MS);
-	if (again)
-		cache_claim(cache);
-	if (cache->uploader->closing)
-		maybe_closed(cache->uploader);
-}
-
-static void cache_claim(struct upload_cache *cache)
-{
-	int64_t paused_until = queue_paused_until_unix_s(cache->uploader->queue, cache->number);
-	int64_t now = clock_unix_s();
-	size_t n_free, n_spares;
-
-	if (cache->uploader->closing || cache->reads_only || is_full(cache))
-		return;
-	if (cache->is_claiming) {
-		cache->claim_again = true;
-		return;
-	}
-	if (paused_until > now) {
-		set_due(cache, paused_until);
-		return;
-	}
-	n_free = cache->config->upload_jobs - cache->n_uploads;
-	n_spares = spares_make(cache, n_free < CLAIM_MAX ? n_free : CLAIM_MAX);
-	if (n_spares == 0) {
-		set_due(cache, now + 1);
-		return;
-	}
-	cache->is_claiming = true;
-	cache->claim = (struct queue_claim){
-		.op.verb = QUEUE_CLAIM,
-		.now_unix_s = now,
-		.cache = cache->number,
-		.n_max = n_spares,
-	};
-	queue_start(cache->uploader->queue, &cache->claim.op, on_claimed);
-}
-
-static void on_due(struct timer *timer)
-{
-	cache_claim(CONTAINER_OF(timer, struct upload_cache, due));
-}
-
 void uploader_poke(struct uploader *uploader, uint64_t caches)
 {
 	/* The queue still changes while we close; there may be no caches left by then. */
@@ -278,20 +51,11 @@ void uploader_poke(struct uploader *uploader, uint64_t caches)
 			cache_claim(&uploader->caches[i]);
 }
 
-void cache_upload_ended(struct upload *u)
+void uploader_try_now(struct uploader *uploader, uint64_t caches)
 {
-	struct upload_cache *cache = u->cache;
-	struct upload **at = &cache->uploads;
-
-	while (*at != u)
-		at = &(*at)->next;
-	*at = u->next;
-	cache->n_uploads--;
-	free(u);
-	if (cache->uploader->closing)
-		maybe_closed(cache->uploader);
-	else
-		cache_claim(cache);
+	for (size_t i = 0; !uploader->closing && i < uploader->n_caches; i++)
+		if (caches >> i & 1)
+			cache_try_now(&uploader->caches[i]);
 }
 
 /* ---- timers ----------------------------------------------------------------------------------------- */
@@ -309,6 +73,12 @@ static void on_retry(struct timer *timer)
 	for (size_t i = 0; i < uploader->n_caches; i++)
 		for (struct upload *u = uploader->caches[i].uploads; u != NULL; u = u->next)
 			upload_retry(u);
+}
+
+void uploader_sample(struct uploader *uploader)
+{
+	if (!uploader->closing && !timer_is_set(&uploader->sample))
+		timer_set(&uploader->sample, SAMPLE_MS);
 }
 
 static uint64_t sent_bytes_now(const struct upload_cache *cache)
@@ -342,6 +112,43 @@ static void on_sample(struct timer *timer)
 		timer_set(timer, SAMPLE_MS);
 }
 
+static struct clocks read_clocks(void)
+{
+	return (struct clocks){ .mono_ms = clock_mono_ms(),
+		                .boot_ms = clock_boot_ms(),
+		                .unix_ms = clock_unix_ms() };
+}
+
+void uploader_watch(struct uploader *uploader)
+{
+	bool waits = false;
+
+	if (uploader->closing)
+		return;
+	for (size_t i = 0; i < uploader->n_caches; i++)
+		waits = waits || timer_is_set(&uploader->caches[i].due);
+	if (!waits) {
+		timer_stop(&uploader->watch);
+	} else if (!timer_is_set(&uploader->watch)) {
+		uploader->clocks = read_clocks();
+		timer_set(&uploader->watch, WATCH_MS);
+	}
+}
+
+static void on_watch(struct timer *timer)
+{
+	struct uploader *uploader = CONTAINER_OF(timer, struct uploader, watch);
+	struct clocks now = read_clocks();
+	enum clocks_event event = clocks_compare(&uploader->clocks, &now);
+
+	if (event != CLOCKS_WENT_ON)
+		log_info("%s, looking at what waits",
+		         event == CLOCKS_SLEPT ? "the machine slept" : "the clock was set");
+	for (size_t i = 0; i < uploader->n_caches; i++)
+		cache_look(&uploader->caches[i], event != CLOCKS_WENT_ON);
+	uploader_watch(uploader);
+}
+
 /* ---- open and close --------------------------------------------------------------------------------- */
 
 static unsigned pack_jobs_of(const struct config *config)
@@ -364,6 +171,11 @@ static uint64_t upstream_bits(const struct config *config, const struct cache_co
 	return bits;
 }
 
+static void on_due(struct timer *timer)
+{
+	cache_claim(CONTAINER_OF(timer, struct upload_cache, due));
+}
+
 static void cache_init(struct upload_cache *cache, struct uploader *uploader, size_t number)
 {
 	struct error err;
@@ -372,6 +184,7 @@ static void cache_init(struct upload_cache *cache, struct uploader *uploader, si
 	cache->number = number;
 	cache->config = &uploader->config->caches[number];
 	cache->upstreams = upstream_bits(uploader->config, cache->config);
+	pace_init(&cache->pace, cache->config->upload_jobs);
 	timer_init(&cache->due, uploader->loop, on_due);
 	uploader->n_handles++;
 	cache->reads_only = cache->config->push == PUSH_NO;
@@ -386,7 +199,7 @@ static void on_nars_emptied(struct nar_table *table)
 	struct uploader *uploader = CONTAINER_OF(table, struct uploader, nars);
 
 	if (uploader->closing)
-		maybe_closed(uploader);
+		uploader_maybe_closed(uploader);
 }
 
 static int open_parts(struct uploader *uploader, struct error *err)
@@ -431,7 +244,8 @@ int uploader_open(struct uploader **ret, const struct uploader_config *config, s
 	uploader->ctx = config->ctx;
 	timer_init(&uploader->retry, uploader->loop, on_retry);
 	timer_init(&uploader->sample, uploader->loop, on_sample);
-	uploader->n_handles = 2;
+	timer_init(&uploader->watch, uploader->loop, on_watch);
+	uploader->n_handles = 3;
 	if (getrandom(&uploader->random_state, sizeof(uploader->random_state), 0) < 0)
 		uploader->random_state = (uint64_t)clock_unix_ms();
 	*ret = uploader;
@@ -455,10 +269,8 @@ static void on_http_closed(void *ctx)
 
 static void finish_close(struct uploader *uploader)
 {
-	for (size_t i = 0; i < uploader->n_caches; i++) {
-		backend_close(uploader->caches[i].backend);
-		keys_free(&uploader->caches[i]);
-	}
+	for (size_t i = 0; i < uploader->n_caches; i++)
+		link_unref(uploader->caches[i].link);
 	for (size_t i = 0; uploader->upstreams != NULL && i < uploader->config->n_upstreams; i++)
 		backend_close(uploader->upstreams[i]);
 	free(uploader->caches);
@@ -474,7 +286,7 @@ static void finish_close(struct uploader *uploader)
 static void on_timer_closed_common(struct uploader *uploader)
 {
 	uploader->n_handles--;
-	maybe_closed(uploader);
+	uploader_maybe_closed(uploader);
 }
 
 static void on_due_closed(struct timer *timer)
@@ -492,13 +304,18 @@ static void on_sample_closed(struct timer *timer)
 	on_timer_closed_common(CONTAINER_OF(timer, struct uploader, sample));
 }
 
+static void on_watch_closed(struct timer *timer)
+{
+	on_timer_closed_common(CONTAINER_OF(timer, struct uploader, watch));
+}
+
 static void on_close_turn(struct loop_post *post)
 {
 	finish_close(CONTAINER_OF(post, struct uploader, close_post));
 }
 
 /* The parts go once nothing runs any more, not from within one of their own callbacks. */
-static void maybe_closed(struct uploader *uploader)
+void uploader_maybe_closed(struct uploader *uploader)
 {
 	size_t n_busy = uploader->n_handles + uploader->nars.n_shares;
 
@@ -527,11 +344,12 @@ void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx)
 			upload_cancel(u);
 		}
 		if (cache->prepared == CACHE_PREPARING)
-			cache->backend->ops->cancel(&cache->prepare_op);
+			cache->link->backend->ops->cancel(&cache->prepare_op);
 		timer_close(&cache->due, on_due_closed);
 	}
 	timer_close(&uploader->retry, on_retry_closed);
 	timer_close(&uploader->sample, on_sample_closed);
+	timer_close(&uploader->watch, on_watch_closed);
 }
 
 /* ---- status ----------------------------------------------------------------------------------------- */
@@ -573,9 +391,30 @@ const char *uploader_message(const struct uploader *uploader, size_t cache)
 {
 	const struct upload_cache *c = &uploader->caches[cache];
 
-	if (c->message.kind != ERROR_NONE)
-		return c->message.text;
+	if (c->breaker.is_open)
+		return c->breaker.fault.text;
 	return c->reads_only ? "only read: push = no, or auto without credentials" : NULL;
+}
+
+bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct upload_outage *ret)
+{
+	const struct breaker *b = &uploader->caches[cache].breaker;
+	uint64_t now = clock_mono_ms();
+
+	if (!b->is_open)
+		return false;
+	*ret = (struct upload_outage){
+		.kind = b->fault.kind,
+		.since_unix_s = b->since_unix_s,
+		.next_try_unix_s = clock_unix_s() +
+		                   (b->due_mono_ms > now ? (int64_t)((b->due_mono_ms - now) / 1000) : 0),
+	};
+	return true;
+}
+
+size_t uploader_pace(const struct uploader *uploader, size_t cache)
+{
+	return uploader->caches[cache].pace.limit;
 }
 
 uint64_t uploader_rate_bytes(const struct uploader *uploader, size_t cache)

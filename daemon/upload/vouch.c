@@ -53,14 +53,14 @@ void vouch_free(struct upload *u)
 
 int vouch_sign(struct upload *u, struct error *err)
 {
-	size_t n_keys = should_sign(u) ? u->cache->n_keys : 0;
+	size_t n_keys = should_sign(u) ? u->link->n_keys : 0;
 	struct buf buf;
 
 	vouch_free(u);
 	u->sigs = calloc(n_keys + 1, sizeof(u->sigs[0]));
 	for (size_t i = 0; u->sigs != NULL && i < n_keys; i++) {
 		buf_init(&buf, SIG_MAX_BYTES);
-		signature_format(&buf, u->cache->keys[i], &u->job.info);
+		signature_format(&buf, u->link->keys[i], &u->job.info);
 		u->sigs[i] = buf_take(&buf);
 		buf_fini(&buf);
 		if (u->sigs[i] == NULL)

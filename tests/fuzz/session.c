@@ -163,6 +163,11 @@ void uploader_poke(struct uploader *uploader, uint64_t caches)
 	(void)uploader, (void)caches;
 }
 
+void uploader_try_now(struct uploader *uploader, uint64_t caches)
+{
+	(void)uploader, (void)caches;
+}
+
 uint64_t uploader_targets(const struct uploader *uploader)
 {
 	(void)uploader;
@@ -187,6 +192,19 @@ const char *uploader_message(const struct uploader *uploader, size_t cache)
 {
 	(void)uploader;
 	return cache == 0 ? error_text : NULL;
+}
+
+bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct upload_outage *ret)
+{
+	(void)uploader;
+	*ret = (struct upload_outage){ .kind = ERROR_OPERATOR, .next_try_unix_s = INT64_MAX };
+	return cache == 0;
+}
+
+size_t uploader_pace(const struct uploader *uploader, size_t cache)
+{
+	(void)uploader, (void)cache;
+	return SIZE_MAX;
 }
 
 uint64_t uploader_rate_bytes(const struct uploader *uploader, size_t cache)

@@ -17,7 +17,7 @@ setup() {
 	for name in a b c d; do
 		paths+=("$(build_path "$name" 10000000)")
 	done
-	wait_until 20 status_is '.queue.delayed == 4'
+	wait_until 20 cache_is_out 4
 	nix-store --gc
 	for path in "${paths[@]}"; do
 		[ -e "$path/data" ]

@@ -90,6 +90,11 @@ status_is() {
 	ctl status --json | jq -e "$1"
 }
 
+# cache_is_out N: the only cache does not work, and N paths wait for it.
+cache_is_out() {
+	status_is ".caches[0] | .message_kind != null and .ready == $1 and .in_flight == 0"
+}
+
 # Everything handed over is on its caches, or needs not be. What failed counts as unfinished.
 uploaded() {
 	status_is '.queue.unfinished == 0 and .queue.resolving == 0'

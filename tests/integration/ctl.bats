@@ -98,7 +98,7 @@ load common
 	write_config "http://127.0.0.1:1"
 	start_daemon
 	path=$(build_path program)
-	wait_until 20 status_is '.queue.delayed == 1'
+	wait_until 20 cache_is_out 1
 	run ctl list
 	[ "$status" -eq 0 ]
 	[[ "$output" == *"$(basename "$path")"* ]]

@@ -9,7 +9,7 @@ load common
 	start_daemon
 	path=$(build_path vanishing)
 	other=$(build_path staying)
-	wait_until 20 status_is '.queue.delayed == 2'
+	wait_until 20 cache_is_out 2
 	nix-store --delete --ignore-liveness "$path"
 
 	start_nginx
@@ -98,7 +98,7 @@ load common
 	write_config "http://127.0.0.1:$PORT"
 	start_daemon
 	path=$(build_path program)
-	wait_until 30 status_is '.queue.delayed + .queue.blocked + .queue.failed >= 1'
+	wait_until 30 cache_is_out 1
 	run ctl status
 	[[ "$output" == *405* ]]
 	nix-store --gc

@@ -14,7 +14,7 @@ setup() {
 	dependency=$(build_path dependency 50000)
 	path=$(build_path program 64 "$dependency")
 	other=$(make_path unprotected)
-	wait_until 20 status_is '.queue.delayed >= 1'
+	wait_until 20 cache_is_out 2
 	nix-store --gc
 	[ ! -e "$other" ]
 	[ -e "$path/data" ] && [ -e "$dependency/data" ]
@@ -106,7 +106,7 @@ setup() {
 @test "a root that a power cut lost is made again before a collector runs" {
 	start_daemon # nobody listens at the cache's port
 	path=$(build_path program)
-	wait_until 20 status_is '.queue.delayed == 1'
+	wait_until 20 cache_is_out 1
 	stop_daemon KILL
 	rm "$T/var/gcroots/nncache"/*
 	start_daemon

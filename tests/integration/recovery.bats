@@ -16,7 +16,7 @@ queue_up() {
 	start_daemon
 	also "$@"
 	call_hook "${paths[@]}"
-	wait_until 20 status_is ".queue.delayed == $#"
+	wait_until 20 cache_is_out $#
 }
 
 # also NAME...: paths more, not handed over.

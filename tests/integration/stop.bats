@@ -85,7 +85,7 @@ ends_by_itself() {
 	start_daemon # nobody listens at the cache's port
 	path=$(make_path a)
 	call_hook "$path"
-	wait_until 20 status_is '.queue.delayed == 1'
+	wait_until 20 cache_is_out 1
 	ends_by_itself TERM
 	start_daemon
 	ctl pause --all

@@ -325,7 +325,9 @@ class Matrix:
         job = jobs.get(self.struck)
         if job is None or len(jobs) < len(self.paths):
             return "not queued"
-        seen = (job["state"], job["kind"] if job["state"] != "done" else None)
+        # Where the fault is the whole cache's, its jobs are ready, say why they wait, and it is tried by itself.
+        state = "delayed" if job["state"] == "ready" and job["kind"] else job["state"]
+        seen = (state, job["kind"] if state != "done" else None)
         if seen != row.end:
             return "%s: %s" % (seen, job["text"])
         if row.end != DONE and not re.search(row.text, job["text"]):

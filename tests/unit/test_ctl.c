@@ -217,9 +217,10 @@ static struct record record_of(char *line)
 
 static void a_cache_has_every_key_that_is_promised(void **state)
 {
-	static const char *const keys[] = { "name",           "url",    "state",         "unfinished",
-		                            "in_flight",      "failed", "skipped_paths", "uploaded_paths",
-		                            "uploaded_bytes", "message" };
+	static const char *const keys[] = { "name",           "url",     "state",         "unfinished",
+		                            "in_flight",      "failed",  "skipped_paths", "uploaded_paths",
+		                            "uploaded_bytes", "message", "pace",          "message_kind",
+		                            "since",          "next_try" };
 	char line[] = "cache name=main url=https://x state=paused uploaded-bytes=5 paused-until=1764000000";
 	struct record record = record_of(line);
 	json_t *cache = model_cache(&record);
@@ -270,7 +271,8 @@ static const char busy[] =
 	" 'queue': {'unfinished': 12, 'failed': 3, 'blocked': 1, 'in_flight': 2, 'resolving': 1, 'sent': 2},"
 	" 'caches': [{'name': 'main', 'state': 'error', 'unfinished': 12, 'failed': 3, 'blocked': 1,"
 	" 'in_flight': 2, 'uploaded_paths': 90, 'uploaded_bytes': 1048576, 'rate_bytes': 2048,"
-	" 'message': 'token refused: renew main.token'}, {'name': 'disk', 'state': 'paused', 'paused_until': "
+	" 'message': 'token refused: renew main.token', 'since': 940, 'next_try': 1300}, {'name': 'disk', "
+        "'state': 'paused', 'paused_until': "
 	"1060}],"
 	" 'uploads': [{'cache': 'main', 'path': '/nix/store/" HASH
 	"-gcc-13', 'step': 'sending', 'nar_bytes': 200,"
@@ -317,9 +319,12 @@ static void the_screen_says_what_goes_on_and_what_to_do(void **state)
 	assert_holds(text, "! 2 unfinished paths are no longer protected from garbage collection\n");
 	assert_holds(text, "6 waiting   2 in flight   3 failed   1 blocked   oldest 3m 12s   "
 	                   "pinned 4 paths, 1.5 KiB\n");
-	assert_holds(text,
-	             "\nmain   error           6         2       4        90   1.0 MiB        0  2.0 KiB/s\n"
-	             "  token refused: renew main.token\n");
+	assert_holds(
+		text,
+		"\nmain   error           6         2       4        90   1.0 MiB        0  2.0 KiB/s\n"
+		"  token refused: renew main.token\n"
+		"  since 1970-01-01T00:15:40Z; next try in 5m; to try at once: nncachectl retry --failed "
+		"--cache main\n");
 	assert_holds(text,
 	             "\n  paused until 1970-01-01T00:17:40Z, in 1m; to go on: nncachectl resume disk\n");
 	assert_holds(text,

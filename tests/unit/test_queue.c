@@ -900,6 +900,33 @@ static void a_released_claim_can_be_claimed_again(void **state)
 	queue_job_fini(&job);
 }
 
+static void a_claim_passes_over_what_it_is_told_to(void **state)
+{
+	struct queue_release release = { 0 };
+	struct queue_claim claim = { .cache = MAIN, .n_max = 9 };
+	struct queue_job jobs[3];
+	int64_t except[2];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2 }, { .path = 3 });
+	assert_int_equal(claim_from(MAIN, jobs, 3), 3);
+	for (size_t i = 0; i < 3; i++) {
+		release = (struct queue_release){ .job_id = jobs[i].id };
+		must_run(&release.op, QUEUE_RELEASE);
+	}
+	except[0] = jobs[2].id;
+	except[1] = jobs[0].id;
+	claim.now_unix_s = now;
+	claim.except = except;
+	claim.n_except = 2;
+	must_run(&claim.op, QUEUE_CLAIM);
+	assert_int_equal(claim.n_jobs, 1);
+	assert_int_equal(claim.jobs[0].id, jobs[1].id);
+	queue_op_fini(&claim.op);
+	for (size_t i = 0; i < 3; i++)
+		queue_job_fini(&jobs[i]);
+}
+
 static void what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root(void **state)
 {
 	const struct node both[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
@@ -2175,6 +2202,7 @@ int main(void)
 		TEST(a_deferred_job_waits_for_its_time_and_counts_its_attempts),
 		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
 		TEST(a_released_claim_can_be_claimed_again),
+		TEST(a_claim_passes_over_what_it_is_told_to),
 		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root),
 		TEST(what_was_asked_for_and_is_gone_counts_as_gone),
 		TEST(a_path_built_again_starts_anew),

@@ -208,13 +208,18 @@ void queue_read_fini(struct queue_read *read)
 /* ---- the uploads' stand-in -------------------------------------------------------------------- */
 
 struct uploader {
-	uint64_t poked;
+	uint64_t poked, tried;
 };
 static struct uploader uploader;
 
 void uploader_poke(struct uploader *u, uint64_t caches)
 {
 	u->poked |= caches;
+}
+
+void uploader_try_now(struct uploader *u, uint64_t caches)
+{
+	u->tried |= caches;
 }
 
 uint64_t uploader_targets(const struct uploader *u)
@@ -242,6 +247,19 @@ const char *uploader_message(const struct uploader *u, size_t cache)
 {
 	(void)u;
 	return cache == 0 ? "main.token: 50% done\nor not" : NULL;
+}
+
+bool uploader_get_outage(const struct uploader *u, size_t cache, struct upload_outage *ret)
+{
+	(void)u;
+	*ret = (struct upload_outage){ ERROR_OPERATOR, 1700000000, 1700000060 };
+	return cache == 0;
+}
+
+size_t uploader_pace(const struct uploader *u, size_t cache)
+{
+	(void)u;
+	return 16 + cache;
 }
 
 uint64_t uploader_rate_bytes(const struct uploader *u, size_t cache)
@@ -948,6 +966,8 @@ static void status_has_a_record_for_each_thing_and_an_end_mark(void **state)
 	             "unfinished=17 oldest=1700000000 pinned-paths=11 ");
 	assert_holds(text, "\ncache name=main url=https://c.example/x state=error unfinished=12 ready=3 ");
 	assert_holds(text, " uploaded-bytes=1234 ");
+	assert_holds(text,
+	             " pace=16 message-kind=operator since=1700000000 next-try=1700000060 message=main.");
 	assert_holds(text, " message=main.token:%2050%25%20done%0Aor%20not\n");
 	assert_holds(text, "\ncache name=disk url=file:///srv state=waiting ");
 	assert_holds(text, "\nupload cache=main path=" DEMO " step=sending nar-bytes=100 done-bytes=40 ");
@@ -1113,7 +1133,7 @@ static void retry_and_forget_go_path_by_path_and_free_roots(void **state)
 	assert_string_equal(queue.selected_path, OTHER);
 	assert_int_equal(queue.selector.caches, 2);
 	assert_false(queue.selector.failed_only);
-	assert_int_equal(uploader.poked, 2);
+	assert_int_equal(uploader.tried, 2); /* a cache that does not work, too */
 	assert_string_equal(ask("nncache 1 forget\nfailed yes\nend\n"), "ok changed=1\n");
 	assert_true(queue.selector.failed_only);
 	assert_null(queue.selector.path);
@@ -1132,6 +1152,7 @@ static void pause_and_resume_name_their_caches(void **state)
 	assert_holds(ask("nncache 1 status\nend\n"), " paused-until=9000000000");
 	assert_string_equal(ask("nncache 1 resume\nall yes\nend\n"), "ok\n");
 	assert_int_equal(queue.paused_until_unix_s, 0);
+	assert_int_equal(uploader.tried & 3, 3);
 	assert_begins(ask("nncache 1 pause\ncache main\nall yes\nend\n"),
 	              "error usage pause takes caches or");
 }

@@ -14,6 +14,8 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "daemon/format/nar.h"
+#include "daemon/loop/timer.h"
+#include "daemon/plan/breaker.h"
 #include "daemon/upload/upload.h"
 #include "tests/unit/test.h"
 
@@ -43,6 +45,17 @@ struct answers {
 	unsigned put_turns;       /* how long a put takes */
 };
 
+/* What the cache does not do; all zero: it works. */
+struct trouble {
+	enum error_kind kind;
+	bool is_server_fault, is_overload;
+	bool is_of_puts;     /* it answers questions */
+	bool is_held_back;   /* until the first narinfo is there */
+	unsigned n_openings; /* it works once it was opened so often: the secrets were read anew */
+	uint64_t ends_mono_ms;
+	const char *poison; /* this path alone is refused, TRANSIENT, for ever */
+};
+
 static struct {
 	char dir[64];
 	struct loop loop;
@@ -52,6 +65,12 @@ static struct {
 	struct config config;
 	struct cache_config caches[N_CACHES];
 	struct answers answers;
+	struct trouble trouble;
+	struct timer look;           /* while the cache does not work */
+	void (*on_outage)(void);     /* once, when all that was in flight has come back */
+	struct upload_outage outage; /* the first */
+	size_t min_pace;
+	unsigned n_openings, n_refused, n_infos_put;
 	struct body *last_body;
 	char narinfo[4096]; /* the last */
 	struct generated *paths;
@@ -128,7 +147,8 @@ struct call {
 	struct backend_op *op;
 	struct loop_post post;
 	unsigned turns;
-	bool is_used, is_canceled, fails;
+	bool is_used, is_canceled, fails, is_put;
+	const char *path;
 	size_t cache;
 	uint64_t file_size;
 	struct body *body;
@@ -139,11 +159,62 @@ struct call {
 };
 
 static struct call calls[OPS_AT_ONCE + 8];
-static struct backend backends[N_CACHES];
+
+struct fake {
+	struct backend backend;
+	size_t cache;
+	unsigned n_running;
+};
+
+static struct fake *fake_of(struct backend *backend)
+{
+	return CONTAINER_OF(backend, struct fake, backend);
+}
 
 static struct generated *generated_of(const char *path)
 {
 	return &t.paths[strtoul(path + strlen("/nix/store/"), NULL, 10)];
+}
+
+static bool is_in_trouble(const struct call *call)
+{
+	const struct trouble *trouble = &t.trouble;
+
+	return trouble->kind != ERROR_NONE && (call->is_put || !trouble->is_of_puts) &&
+	       (!trouble->is_held_back || t.n_infos_put > 0) &&
+	       (trouble->n_openings == 0 || t.n_openings < trouble->n_openings) &&
+	       (trouble->ends_mono_ms == 0 || clock_mono_ms() < trouble->ends_mono_ms);
+}
+
+static void refuse(struct backend_op *op)
+{
+	error_set(&op->err, t.trouble.kind, "the cache says no");
+	op->err.is_overload = t.trouble.is_overload;
+	op->is_server_fault = t.trouble.is_server_fault;
+	t.n_refused++;
+	if (!timer_is_set(&t.look) && !t.is_closed)
+		timer_set(&t.look, 20);
+}
+
+static void on_look(struct timer *timer)
+{
+	struct upload_outage outage;
+	size_t pace;
+
+	if (t.is_closed)
+		return;
+	pace = uploader_pace(t.uploader, 0);
+	if (t.min_pace == 0 || pace < t.min_pace)
+		t.min_pace = pace;
+	if (!uploader_get_outage(t.uploader, 0, &outage))
+		return;
+	if (t.outage.kind == ERROR_NONE)
+		t.outage = outage;
+	if (t.on_outage != NULL && uploader_n_in_flight(t.uploader, 0) == 0) {
+		t.on_outage();
+		t.on_outage = NULL;
+	}
+	timer_set(timer, 20);
 }
 
 static void finish_call(struct call *call)
@@ -153,6 +224,7 @@ static void finish_call(struct call *call)
 	if (call->body != NULL)
 		body_unwatch(&call->watch);
 	op->err = (struct error){ 0 };
+	op->is_server_fault = false;
 	op->found = call->is_found;
 	op->file_size = call->file_size;
 	if (call->is_canceled) {
@@ -160,11 +232,19 @@ static void finish_call(struct call *call)
 	} else if (call->fails || (t.fail_one_in > 0 && next_random() % t.fail_one_in == 0)) {
 		error_set(&op->err, ERROR_TRANSIENT, "the test says no");
 		t.n_failed++;
+	} else if (is_in_trouble(call)) {
+		refuse(op);
+	} else if (t.trouble.poison != NULL && call->path != NULL &&
+	           strcmp(call->path, t.trouble.poison) == 0) {
+		error_set(&op->err, ERROR_TRANSIENT, "this one not");
+		t.n_failed++;
 	} else if (call->publishes != NULL) {
 		call->publishes->is_published[call->cache] = true;
+		t.n_infos_put++;
 	}
 	*call = (struct call){ 0 };
 	t.n_running--;
+	fake_of(op->backend)->n_running--;
 	op->done(op);
 }
 
@@ -186,7 +266,7 @@ static void on_turn(struct loop_post *post)
 	}
 }
 
-static struct call *begin_call(struct backend *backend, struct backend_op *op)
+static struct call *begin_call(struct backend *backend, struct backend_op *op, const char *path, bool is_put)
 {
 	struct call *call = calls;
 
@@ -195,8 +275,11 @@ static struct call *begin_call(struct backend *backend, struct backend_op *op)
 	assert_true(call < calls + N_ELEMENTS(calls));
 	*call = (struct call){ .op = op,
 		               .is_used = true,
+		               .is_put = is_put,
+		               .path = path,
 		               .turns = (unsigned)(next_random() % 8),
-		               .cache = (size_t)(backend - backends) };
+		               .cache = fake_of(backend)->cache };
+	fake_of(backend)->n_running++;
 	if (++t.n_running > t.max_running)
 		t.max_running = t.n_running;
 	op->backend = backend;
@@ -207,19 +290,19 @@ static struct call *begin_call(struct backend *backend, struct backend_op *op)
 
 static void fake_prepare(struct backend *backend, struct backend_op *op)
 {
-	begin_call(backend, op);
+	begin_call(backend, op, NULL, false);
 }
 
 static void fake_find_info(struct backend *backend, struct backend_op *op, const char *path)
 {
-	struct call *call = begin_call(backend, op);
+	struct call *call = begin_call(backend, op, path, false);
 
 	call->is_found = generated_of(path)->is_published[call->cache];
 }
 
 static void fake_find_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object)
 {
-	struct call *call = begin_call(backend, op);
+	struct call *call = begin_call(backend, op, object->info->path, false);
 
 	call->is_found = t.answers.find_finds && t.n_nars_put > 0;
 	call->file_size = call->is_found ? t.answers.file_size : 0;
@@ -242,9 +325,9 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 
 	/* I5: equal NARs are never sent side by side. */
 	for (size_t i = 0; i < N_ELEMENTS(calls); i++)
-		if (calls[i].is_used && calls[i].body != NULL && &backends[calls[i].cache] == backend)
+		if (calls[i].is_used && calls[i].body != NULL && calls[i].cache == fake_of(backend)->cache)
 			assert_memory_not_equal(calls[i].nar_hash, object->info->nar_hash, SHA256_BYTES);
-	call = begin_call(backend, op);
+	call = begin_call(backend, op, object->info->path, true);
 	call->is_found = t.answers.put_finds;
 	call->turns += t.answers.put_turns;
 	call->body = body;
@@ -259,14 +342,14 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
                           const char *text, size_t len)
 {
 	struct generated *g = generated_of(object->info->path);
-	size_t cache = (size_t)(backend - backends);
+	size_t cache = fake_of(backend)->cache;
 
 	/* I2: all that it refers to is there. */
 	for (unsigned k = 0; k < g->n_refs; k++)
 		assert_true(t.paths[g->refs[k]].is_published[cache]);
 	assert_non_null(memmem(text, len, g->info.path, strlen(g->info.path)));
 	snprintf(t.narinfo, sizeof(t.narinfo), "%.*s", (int)len, text);
-	begin_call(backend, op)->publishes = g;
+	begin_call(backend, op, g->info.path, true)->publishes = g;
 }
 
 static void fake_cancel(struct backend_op *op)
@@ -279,7 +362,8 @@ static void fake_cancel(struct backend_op *op)
 
 static void fake_close(struct backend *backend)
 {
-	(void)backend;
+	assert_int_equal(fake_of(backend)->n_running, 0);
+	free(fake_of(backend));
 }
 
 static const struct backend_ops fake_ops = {
@@ -296,13 +380,15 @@ static const struct backend_ops fake_ops = {
 int backend_open(struct backend **ret, struct loop *loop, struct http *http, const struct cache_config *cache,
                  const char *dir, struct error *err)
 {
-	struct backend *backend = &backends[cache - t.caches];
+	struct fake *fake = calloc(1, sizeof(*fake));
 	(void)http;
 	(void)dir;
 	(void)err;
 
-	*backend = (struct backend){ .ops = &fake_ops, .loop = loop };
-	*ret = backend;
+	t.n_openings++;
+	*fake = (struct fake){ .backend = { .ops = &fake_ops, .loop = loop },
+		               .cache = (size_t)(cache - t.caches) };
+	*ret = &fake->backend;
 	return 0;
 }
 
@@ -411,6 +497,7 @@ static void open_rig(unsigned n_paths)
 		                    .give_up_after = 1000,
 		                    .caches = t.caches,
 		                    .n_caches = t.n_caches };
+	timer_init(&t.look, &t.loop, on_look);
 	open_uploader();
 	t.n_paths = n_paths;
 	t.paths = calloc(n_paths, sizeof(t.paths[0]));
@@ -434,6 +521,7 @@ static void close_rig(void)
 	char command[128];
 
 	close_uploader();
+	timer_close(&t.look, NULL);
 	loop_run(&t.loop);
 	assert_true(t.is_closed);
 	store_close(t.store, NULL, NULL);
@@ -449,6 +537,11 @@ static void close_rig(void)
 }
 
 /* ---- filling the queue -------------------------------------------------------------------------------- */
+
+static void on_read(struct queue_read *read)
+{
+	(void)read;
+}
 
 static void on_op(struct queue_op *op)
 {
@@ -636,6 +729,154 @@ static void a_cache_that_contradicts_itself_is_asked_again_later(void **state)
 	close_rig();
 }
 
+/* ---- when the cache does not work --------------------------------------------------------------------- */
+
+/* How many attempts were counted, of all jobs together. */
+static unsigned count_attempts(void)
+{
+	struct queue_read read = { .verb = QUEUE_LIST, .state = -2, .n_max = 100 };
+	unsigned n = 0;
+	size_t n_rows;
+
+	do {
+		queue_read_start(t.queue, &read, on_read);
+		loop_run(&t.loop);
+		assert_int_equal(read.err.kind, ERROR_NONE);
+		for (size_t i = 0; i < read.n_rows; i++)
+			n += read.rows[i].attempts;
+		n_rows = read.n_rows;
+		read.after_id = read.last_id;
+		queue_read_fini(&read);
+	} while (n_rows > 0);
+	return n;
+}
+
+static void an_outage_costs_no_job_an_attempt(void **state)
+{
+	(void)state;
+	t.trouble =
+		(struct trouble){ .kind = ERROR_TRANSIENT, .is_server_fault = true, .is_held_back = true };
+	open_rig(N_FEW);
+	fill_queue();
+	t.trouble.ends_mono_ms = clock_mono_ms() + 1500;
+	upload_all();
+	assert_true(t.n_refused > 0);
+	assert_int_equal(t.outage.kind, ERROR_TRANSIENT);
+	assert_all_done();
+	assert_int_equal(count_attempts(), 0);
+	close_rig();
+}
+
+static void what_is_too_much_for_a_cache_is_sent_more_slowly(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){ .kind = ERROR_TRANSIENT, .is_overload = true, .is_held_back = true };
+	open_rig(N_FEW);
+	fill_queue();
+	t.trouble.ends_mono_ms = clock_mono_ms() + 1500;
+	upload_all();
+	assert_all_done();
+	assert_in_range(t.min_pace, 1, UPLOAD_JOBS / 2);
+	/* What went well since has raised it again. */
+	assert_in_range(uploader_pace(t.uploader, 0), t.min_pace + 1, UPLOAD_JOBS);
+	close_rig();
+}
+
+static void mend_and_retry(void)
+{
+	static struct queue_retry retry;
+
+	/* One wrong URL, and two of all jobs have noticed. */
+	assert_in_range(queue_cache_counts(t.queue, 0)->jobs[JOB_FAILED], 0, BREAKER_EVIDENCE - 1);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_DONE], 0);
+	t.trouble.kind = ERROR_NONE;
+	retry = (struct queue_retry){ .op.verb = QUEUE_RETRY, .now_unix_s = clock_unix_s() };
+	queue_start(t.queue, &retry.op, on_op);
+	uploader_try_now(t.uploader, 1);
+}
+
+static void one_wrong_url_fails_two_paths_and_not_all(void **state)
+{
+	static const enum error_kind kinds[] = { ERROR_PERMANENT, ERROR_OPERATOR, ERROR_TRANSIENT };
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(kinds); i++) {
+		t.trouble = (struct trouble){ .kind = kinds[i], .is_of_puts = true };
+		t.on_outage = mend_and_retry;
+		open_rig(N_FEW);
+		fill_queue();
+		upload_all();
+		assert_null(t.on_outage);
+		assert_int_equal(t.outage.kind, kinds[i]);
+		assert_all_done();
+		close_rig();
+	}
+}
+
+static void a_poison_path_fails_alone_and_holds_nothing_up(void **state)
+{
+	(void)state;
+	open_rig(N_FEW);
+	t.config.give_up_after = 2;
+	t.trouble.poison = t.paths[N_FEW - 1].info.path; /* nothing refers to it */
+	fill_queue();
+	upload_all();
+	assert_int_equal(t.n_failed, 2);
+	assert_int_equal(t.outage.kind, ERROR_NONE);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_FAILED], 1);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_DONE], N_FEW - 1);
+	close_rig();
+}
+
+/* The breaker has no other job to probe with. */
+static void a_poison_path_that_is_alone_after_an_outage_still_fails(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){ .kind = ERROR_TRANSIENT, .is_server_fault = true };
+	open_rig(1);
+	t.config.give_up_after = 2;
+	t.trouble.poison = t.paths[0].info.path;
+	fill_queue();
+	t.trouble.ends_mono_ms = clock_mono_ms() + 500;
+	upload_all();
+	assert_int_equal(t.n_failed, 2);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_FAILED], 1);
+	close_rig();
+}
+
+static char token_file[128];
+
+static void write_token(void)
+{
+	FILE *file = fopen(token_file, "w");
+
+	assert_non_null(file);
+	fprintf(file, "a token\n");
+	fclose(file);
+}
+
+/* The next probe would come after a minute, and the cache works for those alone that read the file anew. One
+ * upload is long under way with what it read before. */
+static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){
+		.kind = ERROR_OPERATOR, .is_server_fault = true, .is_held_back = true, .n_openings = 2
+	};
+	t.on_outage = write_token;
+	open_rig(N_FEW);
+	snprintf(token_file, sizeof(token_file), "%s/token", t.dir);
+	t.caches[0].token_file = token_file;
+	fill_queue();
+	upload_all();
+	assert_null(t.on_outage);
+	assert_int_equal(t.n_openings, 2);
+	assert_true(clock_unix_s() < t.outage.next_try_unix_s);
+	assert_all_done();
+	assert_int_equal(count_attempts(), 0);
+	close_rig();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -647,6 +888,12 @@ int main(void)
 		cmocka_unit_test(a_nar_that_lay_there_is_named_without_the_hash_of_another_file),
 		cmocka_unit_test(a_cache_that_names_no_size_gets_a_narinfo_without_it),
 		cmocka_unit_test(a_cache_that_contradicts_itself_is_asked_again_later),
+		cmocka_unit_test(an_outage_costs_no_job_an_attempt),
+		cmocka_unit_test(what_is_too_much_for_a_cache_is_sent_more_slowly),
+		cmocka_unit_test(one_wrong_url_fails_two_paths_and_not_all),
+		cmocka_unit_test(a_poison_path_fails_alone_and_holds_nothing_up),
+		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
+		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,69 @@
+/* One cache as its uploads see it: how to reach it, how many of them it gets, and whether it works at all.
+ *
+ * It claims jobs while there are places, as many as its pace allows; while its breaker is open, one at a
+ * time, to probe. Nothing here waits by itself but `due`, which is set whenever something is left that
+ * nobody is working on: the queue's next delayed job, the next probe, the end of a pause (I10).
+ * Thread: loop. */
+#ifndef DAEMON_UPLOAD_CACHE_H
+#define DAEMON_UPLOAD_CACHE_H
+
+#include "daemon/loop/timer.h"
+#include "daemon/plan/breaker.h"
+#include "daemon/plan/pace.h"
+#include "daemon/queue/queue.h"
+#include "daemon/upload/link.h"
+
+struct upload;
+struct uploader;
+
+enum prepare_state { CACHE_UNPREPARED, CACHE_PREPARING, CACHE_PREPARED };
+struct upload_cache {
+	struct uploader *uploader;
+	size_t number;
+	const struct cache_config *config;
+	uint64_t upstreams;      /* bits of endpoint numbers */
+	struct cache_link *link; /* NULL until it could be opened */
+	uint64_t secrets_stamp;  /* of the files, before it was */
+	enum prepare_state prepared;
+	struct backend_op prepare_op;
+	bool reads_only;
+
+	struct breaker breaker;
+	struct pace pace;
+	char cause[256];    /* of the last fault of a job that was logged */
+	unsigned n_repeats; /* how often it came again since, unlogged */
+
+	struct upload *uploads;
+	size_t n_uploads;
+
+	struct queue_claim claim;
+	struct upload *spares; /* memory for what the claim brings; NULL without a claim */
+	int64_t except[BREAKER_TRIED_MAX];
+	bool is_claiming, claims_probe, claim_again;
+	struct timer due;
+
+	uint64_t sent_total_bytes, sampled_bytes, rate_bytes;
+};
+
+/* Opens the link, unless it is open. */
+int cache_open(struct upload_cache *cache, struct error *err) MUST_CHECK;
+/* Makes sure that the cache is prepared; upload_prepared follows for every upload that waits. */
+void cache_prepare(struct upload_cache *cache);
+/* Takes what may be taken now, and sees to it that there is a timer for the rest. */
+void cache_claim(struct upload_cache *cache);
+/* Something changed: probes at once if the breaker is open, and claims. */
+void cache_try_now(struct upload_cache *cache);
+/* Looks whether a wait can be cut short: MOVED says that the clock was set, or the machine slept; and a
+ * secret that a person was to mend may have changed. */
+void cache_look(struct upload_cache *cache, bool moved);
+
+/* May another step be begun, that needs the cache? */
+bool cache_lets(const struct upload_cache *cache, const struct upload *u);
+/* A request of stage STAGE went well. */
+void cache_answered(struct upload_cache *cache, enum breaker_stage stage, bool is_probe);
+/* Is U's fault, an answer of the cache's or the lack of one, the cache's own? */
+bool cache_is_to_blame(struct upload *u);
+/* U is over: takes it off its cache, frees it, and fills its place. */
+void cache_upload_ended(struct upload *u);
+
+#endif
