@@ -422,6 +422,8 @@ static void on_asked(struct backend_op *op)
 
 	assert(u->state == UPLOAD_ASKING);
 	ask->is_running = false;
+	if (ask != &u->asks[0] && op->err.kind != ERROR_NONE && op->is_server_fault)
+		uploader_rest_upstream(u->cache->uploader, ask->endpoint, &op->err);
 	if (--u->n_asking == 0) {
 		asked(u);
 		return;

@@ -109,6 +109,11 @@ struct upload {
 	bool awaits_retry; /* the queue could not write; the uploader posts it again */
 };
 
+struct upload_upstream {
+	struct backend *backend;      /* NULL: could not be opened, or not tried yet */
+	uint64_t rests_until_mono_ms; /* until then it is not asked */
+};
+
 struct uploader {
 	struct loop *loop;
 	struct queue *queue;
@@ -123,7 +128,7 @@ struct uploader {
 	struct nar_table nars;
 	struct upload_cache *caches;
 	size_t n_caches;
-	struct backend **upstreams; /* by upstream number; NULL: could not be opened, or not tried yet */
+	struct upload_upstream *upstreams; /* by upstream number */
 
 	struct timer retry;  /* queue operations that could not be written */
 	struct timer sample; /* rates; set only while something is in flight */
@@ -182,7 +187,10 @@ void vouch_free(struct upload *u);
 
 /* ---- uploader.c, for the others ------------------------------------------------------------------- */
 
-struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint); /* or NULL */
+/* To ask; NULL: it has nothing, as far as we can tell for now. */
+struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint);
+/* It cannot be reached, whatever is asked, and is left alone for a while. */
+void uploader_rest_upstream(struct uploader *uploader, size_t endpoint, const struct error *err);
 void uploader_retry_soon(struct uploader *uploader);
 void uploader_sample(struct uploader *uploader); /* something is in flight */
 void uploader_watch(struct uploader *uploader);  /* a cache waits, or does so no more */

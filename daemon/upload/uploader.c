@@ -12,9 +12,10 @@
 #include "common/log.h"
 #include "daemon/upload/transfer.h"
 
-#define QUEUE_RETRY_MS 5000
-#define SAMPLE_MS      1000
-#define WATCH_MS       3000
+#define QUEUE_RETRY_MS   5000
+#define UPSTREAM_REST_MS 60000
+#define SAMPLE_MS        1000
+#define WATCH_MS         3000
 /* What packing itself holds beside the bodies: contexts and read buffers of one pack. */
 #define PACK_OWN_BYTES MIB(8)
 
@@ -31,16 +32,30 @@ uint64_t uploader_random(struct uploader *uploader)
 struct backend *uploader_upstream(struct uploader *uploader, size_t endpoint)
 {
 	size_t i = endpoint - uploader->n_caches;
+	struct upload_upstream *upstream = &uploader->upstreams[i];
 	struct error err;
 
-	if (uploader->upstreams[i] == NULL &&
-	    backend_open_upstream(&uploader->upstreams[i], uploader->loop, uploader->http,
-	                          &uploader->config->upstreams[i], &uploader->config->net, &err) < 0) {
-		log_warning("upstream cannot be asked upstream=%s: %s, going on without it",
-		            uploader->config->upstreams[i].name, err.text);
+	if (loop_now_mono_ms(uploader->loop) < upstream->rests_until_mono_ms)
 		return NULL;
-	}
-	return uploader->upstreams[i];
+	if (upstream->backend == NULL &&
+	    backend_open_upstream(&upstream->backend, uploader->loop, uploader->http,
+	                          &uploader->config->upstreams[i], &uploader->config->net, &err) < 0)
+		uploader_rest_upstream(uploader, endpoint, &err);
+	return upstream->backend;
+}
+
+void uploader_rest_upstream(struct uploader *uploader, size_t endpoint, const struct error *err)
+{
+	size_t i = endpoint - uploader->n_caches;
+	struct upload_upstream *upstream = &uploader->upstreams[i];
+	uint64_t now = loop_now_mono_ms(uploader->loop);
+
+	/* Others were on their way to it, too. */
+	if (now < upstream->rests_until_mono_ms)
+		return;
+	upstream->rests_until_mono_ms = now + UPSTREAM_REST_MS;
+	log_warning("upstream cannot be reached upstream=%s: %s, going on without it for %ds",
+	            uploader->config->upstreams[i].name, err->text, UPSTREAM_REST_MS / 1000);
 }
 
 void uploader_poke(struct uploader *uploader, uint64_t caches)
@@ -224,7 +239,7 @@ static int open_parts(struct uploader *uploader, struct error *err)
 		.emptied = on_nars_emptied,
 	};
 	uploader->caches = calloc(config->n_caches + 1, sizeof(uploader->caches[0]));
-	uploader->upstreams = calloc(config->n_upstreams + 1, sizeof(struct backend *));
+	uploader->upstreams = calloc(config->n_upstreams + 1, sizeof(uploader->upstreams[0]));
 	if (uploader->caches == NULL || uploader->upstreams == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
 	return 0;
@@ -272,7 +287,7 @@ static void finish_close(struct uploader *uploader)
 	for (size_t i = 0; i < uploader->n_caches; i++)
 		link_unref(uploader->caches[i].link);
 	for (size_t i = 0; uploader->upstreams != NULL && i < uploader->config->n_upstreams; i++)
-		backend_close(uploader->upstreams[i]);
+		backend_close(uploader->upstreams[i].backend);
 	free(uploader->caches);
 	free(uploader->upstreams);
 	packer_close(uploader->packer);

@@ -172,3 +172,18 @@ with_upstream_key() {
 	cache_has "$T/other" "$both"
 	cache_lacks "$T/other" "$one"
 }
+
+@test "an upstream that cannot be reached is left alone for a while, and all is uploaded" {
+	pick_port
+	write_config "file://$T/cache" 'upstreams = up' '' '[upstream "up"]' "url = http://127.0.0.1:$PORT" \
+		"public-key = $(cat "$T/etc/key.public")"
+	start_daemon
+	paths=()
+	for i in 1 2 3 4; do
+		paths+=("$(build_path "program-$i")")
+		wait_until 20 uploaded
+	done
+	cache_has "$T/cache" "${paths[@]}"
+	# Once a minute, not for each path.
+	[ "$(grep -c 'upstream cannot be reached upstream=up' "$T/log/nncached.log")" -lt 4 ]
+}
