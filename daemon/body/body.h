@@ -21,6 +21,13 @@
 struct body_pool;
 struct body;
 
+struct room {
+	uint64_t n_blocks;
+	uint64_t tmp_bytes;
+};
+/* What a body of at most BOUND_BYTES takes. */
+struct room room_for(uint64_t bound_bytes);
+
 /* Blocks for at most MEMORY_BYTES in all (at least BODY_BLOCKS_MAX blocks), temporary files below
  * TMP_DIR, which is one daemon's alone, for at most TMP_BYTES in all; what an earlier one left there
  * goes. */

@@ -8,11 +8,6 @@
 
 #include "daemon/body/body.h"
 
-struct room {
-	uint64_t n_blocks;
-	uint64_t tmp_bytes;
-};
-
 struct block; /* one that nobody uses */
 
 struct body_pool {
@@ -26,9 +21,6 @@ struct body_pool {
 	struct block *idle;
 	size_t n_idle;
 };
-
-/* What a body of at most BOUND_BYTES takes. */
-struct room room_for(uint64_t bound_bytes);
 
 /* Gives ROOM back, and grants to those who wait. */
 void pool_give_back(struct body_pool *pool, struct room room);

@@ -94,7 +94,7 @@ static void on_reserved(struct body_reserve *reserve)
 	share_move(share, NAR_PACKING);
 }
 
-static struct nar_share *share_find(struct nar_table *table, const struct path_info *info,
+static struct nar_share *share_find(const struct nar_table *table, const struct path_info *info,
                                     enum compression compression, int level)
 {
 	for (struct nar_share *share = table->shares; share != NULL; share = share->next)
@@ -129,6 +129,16 @@ static struct nar_share *share_new(struct nar_table *table, const struct path_in
 	table->shares = share;
 	table->n_shares++;
 	return share;
+}
+
+struct room nar_room(const struct nar_table *table, const struct path_info *info,
+                     enum compression compression, int level)
+{
+	const struct nar_share *share = share_find(table, info, compression, level);
+
+	if (share != NULL && share->state == NAR_PACKED)
+		return room_for(body_readable_bytes(share->body));
+	return room_for(compression_bound(compression, info->nar_size));
 }
 
 int nar_join(struct nar_table *table, struct nar_user *user, const struct path_info *info,

@@ -56,6 +56,9 @@ struct nar_table {
  * before this returns; look at the state at once too. Returns -1 when out of memory (TRANSIENT). */
 int nar_join(struct nar_table *table, struct nar_user *user, const struct path_info *info,
              enum compression compression, int level, nar_user_fn changed, struct error *err) MUST_CHECK;
+/* What joining takes: of the body as it is, once it is packed, or of the largest it can become. */
+struct room nar_room(const struct nar_table *table, const struct path_info *info,
+                     enum compression compression, int level);
 void nar_leave(struct nar_user *user); /* takes one that uses nothing */
 
 #endif

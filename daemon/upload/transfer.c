@@ -82,6 +82,11 @@ static void begin_op(struct upload *u, backend_done_fn done)
 	u->op_began_mono_ms = clock_mono_ms();
 }
 
+enum compression upload_compression(const struct upload *u)
+{
+	return u->cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD;
+}
+
 /* ---- the NAR ---------------------------------------------------------------------------------------- */
 
 /* Do they send the same object? Only where a NAR is one, apart from the paths that it is of. */
@@ -119,11 +124,17 @@ static void wake_twins(struct upload *u)
 	}
 }
 
+static void leave_nar(struct upload *u)
+{
+	nar_leave(&u->nar);
+	room_leave(u);
+}
+
 static void nar_is_there(struct upload *u)
 {
 	crash_point(UPLOAD_NAR_SENT);
 	u->job.nar_sent = true;
-	nar_leave(&u->nar);
+	leave_nar(u);
 	wake_twins(u);
 	publish(u);
 }
@@ -168,7 +179,7 @@ static void ask_nar(struct upload *u)
 /* Somebody else's bytes lie there: of them only the size can be known, which belongs into the narinfo. */
 static void nar_was_there(struct upload *u)
 {
-	nar_leave(&u->nar);
+	leave_nar(u);
 	u->was_nar_there = true;
 	if (u->op.file_size == 0) {
 		ask_nar(u);
@@ -256,6 +267,8 @@ static void on_nar_changed(struct nar_user *user)
 	struct nar_share *share = user->share;
 
 	assert(u->state == UPLOAD_SENDING);
+	if (share->state == NAR_PACKED)
+		room_fit(u, body_readable_bytes(share->body));
 	if (u->op_is_running)
 		return; /* it reads the body, and hears from that */
 	if (share->state == NAR_FAILED) {
@@ -277,10 +290,21 @@ static void on_nar_joined(struct loop_post *post)
 		on_nar_changed(&u->nar);
 }
 
-static void send_nar(struct upload *u)
+void upload_send(struct upload *u)
 {
 	struct error err;
 
+	assert(u->state == UPLOAD_SENDING);
+	if (nar_join(&u->cache->uploader->nars, &u->nar, &u->job.info, upload_compression(u),
+	             (int)u->cache->config->compression_level, on_nar_changed, &err) < 0) {
+		upload_fault(u, &err);
+		return;
+	}
+	loop_post(u->cache->uploader->loop, &u->post, on_nar_joined);
+}
+
+static void send_nar(struct upload *u)
+{
 	/* What was canceled can have ended well just before. */
 	if (u->closing) {
 		upload_fault(u, &canceled);
@@ -293,13 +317,7 @@ static void send_nar(struct upload *u)
 		}
 	upload_move(u, UPLOAD_SENDING);
 	u->op = (struct backend_op){ 0 };
-	if (nar_join(&u->cache->uploader->nars, &u->nar, &u->job.info,
-	             u->cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD,
-	             (int)u->cache->config->compression_level, on_nar_changed, &err) < 0) {
-		upload_fault(u, &err);
-		return;
-	}
-	loop_post(u->cache->uploader->loop, &u->post, on_nar_joined);
+	room_wait(u);
 }
 
 static void begin_nar(struct upload *u)
@@ -531,7 +549,7 @@ static void upload_fault(struct upload *u, const struct error *fault)
 	if (was_sending) {
 		if (u->nar.share != NULL && u->nar.share->state == NAR_FAILED)
 			pack_fault = u->nar.share->pack.fault;
-		nar_leave(&u->nar);
+		leave_nar(u);
 		loop_unpost(u->cache->uploader->loop, &u->post);
 	}
 	if (!u->closing && (pack_fault == PACK_MISMATCH || pack_fault == PACK_GONE)) {
@@ -577,8 +595,7 @@ void upload_prepare(struct upload *u)
 
 void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job *job, bool is_probe)
 {
-	enum compression compression =
-		cache->config->compression == COMPRESS_NONE ? COMPRESSION_NONE : COMPRESSION_ZSTD;
+	enum compression compression;
 	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
 
 	*u = (struct upload){ .cache = cache, .is_probe = is_probe };
@@ -587,6 +604,7 @@ void upload_begin(struct upload *u, struct upload_cache *cache, struct queue_job
 	u->started_unix_s = clock_unix_s();
 	u->op_began_mono_ms = clock_mono_ms();
 	buf_init(&u->narinfo, NARINFO_MAX_BYTES);
+	compression = upload_compression(u);
 	nixbase32_encode(hash, u->job.info.nar_hash, SHA256_BYTES);
 	snprintf(u->nar_key, sizeof(u->nar_key), "nar/%s.nar%s", hash, compression_suffix(compression));
 	u->object = (struct backend_object){

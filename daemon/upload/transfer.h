@@ -25,6 +25,7 @@
 #include "daemon/loop/work.h"
 #include "daemon/plan/clocks.h"
 #include "daemon/queue/queue.h"
+#include "daemon/upload/budget.h"
 #include "daemon/upload/cache.h"
 #include "daemon/upload/nar_share.h"
 #include "daemon/upload/upload.h"
@@ -81,6 +82,8 @@ struct upload {
 	bool op_is_running;
 	struct backend_object object;
 	char nar_key[96];
+	uint64_t room_ticket; /* its place among those that wait for room; 0: it does not */
+	struct room room;     /* what it took of its cache's */
 	struct nar_user nar;
 	char **sigs;
 	size_t n_sigs;
@@ -126,6 +129,9 @@ struct uploader {
 	struct body_pool *pool;
 	struct packer *packer;
 	struct nar_table nars;
+	struct budget budget;
+	uint64_t n_room_tickets;
+	struct loop_post room_post;
 	struct upload_cache *caches;
 	size_t n_caches;
 	struct upload_upstream *upstreams; /* by upstream number */
@@ -173,6 +179,15 @@ void check_store(struct upload *u);
 
 /* Goes on once no signature spares the questions. */
 void upload_prepare(struct upload *u);
+
+/* room.c: upload_send(U) as soon as its cache has room for its NAR, in a later turn. */
+void room_wait(struct upload *u);
+void upload_send(struct upload *u);
+enum compression upload_compression(const struct upload *u);
+/* Its body has N_BYTES, and no more will come. */
+void room_fit(struct upload *u, uint64_t n_bytes);
+/* Gives back what it has, or waits for; takes one that has nothing. */
+void room_leave(struct upload *u);
 
 /* trust.c: upload_prepare(U), or what its signatures say is recorded. */
 void trust_check(struct upload *u);

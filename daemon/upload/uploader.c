@@ -217,18 +217,36 @@ static void on_nars_emptied(struct nar_table *table)
 		uploader_maybe_closed(uploader);
 }
 
+static uint64_t pushing_bits(const struct config *config)
+{
+	uint64_t bits = 0;
+
+	for (size_t i = 0; i < config->n_caches; i++)
+		if (config->caches[i].push != PUSH_NO)
+			bits |= UINT64_C(1) << i;
+	return bits;
+}
+
+/* What packing leaves of `memory`, but enough for one body of each cache. */
+static struct room room_of_bodies(const struct config *config)
+{
+	uint64_t n_least = BODY_BLOCKS_MAX * (uint64_t)__builtin_popcountll(pushing_bits(config));
+	uint64_t own = pack_jobs_of(config) * PACK_OWN_BYTES;
+	uint64_t n = config->memory_bytes > own ? (config->memory_bytes - own) / BODY_BLOCK_BYTES : 0;
+
+	return (struct room){ .n_blocks = n > n_least ? n : n_least, .tmp_bytes = config->tmp_space_bytes };
+}
+
 static int open_parts(struct uploader *uploader, struct error *err)
 {
 	const struct config *config = uploader->config;
 	unsigned pack_jobs = pack_jobs_of(config);
-	uint64_t own = pack_jobs * PACK_OWN_BYTES;
-	uint64_t for_bodies = config->memory_bytes > own + BODY_BLOCKS_MAX * BODY_BLOCK_BYTES
-	                              ? config->memory_bytes - own
-	                              : BODY_BLOCKS_MAX * BODY_BLOCK_BYTES;
+	struct room room = room_of_bodies(config);
 
+	budget_init(&uploader->budget, room, pushing_bits(config));
 	if (http_open(&uploader->http, uploader->loop, err) < 0 ||
-	    body_pool_open(&uploader->pool, uploader->loop, for_bodies, config->state_dir,
-	                   config->tmp_space_bytes, err) < 0 ||
+	    body_pool_open(&uploader->pool, uploader->loop, room.n_blocks * BODY_BLOCK_BYTES,
+	                   config->state_dir, room.tmp_bytes, err) < 0 ||
 	    packer_open(&uploader->packer, uploader->loop, pack_jobs, err) < 0)
 		return -1;
 	uploader->nars = (struct nar_table){
@@ -284,6 +302,7 @@ static void on_http_closed(void *ctx)
 
 static void finish_close(struct uploader *uploader)
 {
+	loop_unpost(uploader->loop, &uploader->room_post);
 	for (size_t i = 0; i < uploader->n_caches; i++)
 		link_unref(uploader->caches[i].link);
 	for (size_t i = 0; uploader->upstreams != NULL && i < uploader->config->n_upstreams; i++)

@@ -59,12 +59,16 @@ lose() {
 	[ "$(requests PUT "$program")" = 0 ]
 }
 
+is_later() {
+	[ "$(date +%s)" -gt $((SEEN + 1)) ]
+}
+
 @test "after presence-ttl all that a root needs is asked for again" {
 	stop_daemon
 	write_config "http://127.0.0.1:$PORT" 'presence-ttl = 1s'
 	lose "$dependency"
-	seen=$(date +%s)
-	wait_until 5 eval '[ "$(date +%s)" -gt $((seen + 1)) ]'
+	SEEN=$(date +%s)
+	wait_until 5 is_later
 	start_daemon
 	hand_over
 	cache_has "$T/www" "$program" "$dependency"

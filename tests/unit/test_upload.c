@@ -16,6 +16,7 @@
 #include "daemon/format/nar.h"
 #include "daemon/loop/timer.h"
 #include "daemon/plan/breaker.h"
+#include "daemon/upload/budget.h"
 #include "daemon/upload/upload.h"
 #include "tests/unit/test.h"
 
@@ -877,6 +878,39 @@ static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 	close_rig();
 }
 
+static void a_cache_leaves_each_other_one_room_for_a_body(void **state)
+{
+	const struct room whole = { .n_blocks = BODY_BLOCKS_MAX }, nothing = { 0 };
+	struct budget budget;
+	struct room room;
+	unsigned n = 0;
+	(void)state;
+
+	budget_init(&budget, (struct room){ .n_blocks = 5 * BODY_BLOCKS_MAX }, 7);
+	for (; n < 10 && budget_take(&budget, 0, (room = whole, &room)); n++)
+		;
+	assert_int_equal(n, 3);
+	assert_true(budget_take(&budget, 1, (room = whole, &room)));
+	assert_true(budget_take(&budget, 2, (room = whole, &room)));
+	assert_false(budget_take(&budget, 1, (room = whole, &room)));
+	budget_shrink(&budget, 0, whole, nothing);
+	assert_true(budget_take(&budget, 1, (room = whole, &room)));
+}
+
+static void what_is_more_than_a_cache_may_have_still_goes(void **state)
+{
+	struct budget budget;
+	struct room room = { .n_blocks = BODY_BLOCKS_MAX, .tmp_bytes = 1000 }, other = room;
+	(void)state;
+
+	budget_init(&budget, (struct room){ .n_blocks = 64, .tmp_bytes = 100 }, 3);
+	assert_true(budget_take(&budget, 0, &room));
+	assert_int_equal(room.tmp_bytes, 75);
+	other.tmp_bytes = 25;
+	assert_true(budget_take(&budget, 1, &other));
+	assert_false(budget_take(&budget, 1, &other));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -894,6 +928,8 @@ int main(void)
 		cmocka_unit_test(a_poison_path_fails_alone_and_holds_nothing_up),
 		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
+		cmocka_unit_test(a_cache_leaves_each_other_one_room_for_a_body),
+		cmocka_unit_test(what_is_more_than_a_cache_may_have_still_goes),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,69 @@
+#include "daemon/upload/budget.h"
+
+#include <assert.h>
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool shares(const struct budget *budget, size_t cache)
+{
+	return (budget->caches >> cache & 1) != 0;
+}
+
+void budget_init(struct budget *budget, struct room total, uint64_t caches)
+{
+	*budget = (struct budget){ .total = total, .caches = caches };
+	for (size_t i = 0; i < CONFIG_MAX_ENDPOINTS; i++)
+		budget->n_caches += shares(budget, i);
+	assert(total.n_blocks >= budget->n_caches * BODY_BLOCKS_MAX);
+	if (budget->n_caches > 0)
+		budget->own = (struct room){ .n_blocks = BODY_BLOCKS_MAX,
+			                     .tmp_bytes = total.tmp_bytes / budget->n_caches / 2 };
+}
+
+/* What all caches but CACHE hold, or may still want of their own. */
+static struct room others(const struct budget *budget, size_t cache)
+{
+	struct room sum = { 0 };
+
+	for (size_t i = 0; i < CONFIG_MAX_ENDPOINTS; i++) {
+		if (i == cache || !shares(budget, i))
+			continue;
+		sum.n_blocks += max(budget->own.n_blocks, budget->taken[i].n_blocks);
+		sum.tmp_bytes += max(budget->own.tmp_bytes, budget->taken[i].tmp_bytes);
+	}
+	return sum;
+}
+
+bool budget_take(struct budget *budget, size_t cache, struct room *room)
+{
+	struct room *taken = &budget->taken[cache], rest = others(budget, cache);
+	uint64_t most_tmp = budget->total.tmp_bytes - (budget->n_caches - 1) * budget->own.tmp_bytes;
+	uint64_t tmp_bytes = min(room->tmp_bytes, most_tmp);
+
+	assert(shares(budget, cache));
+	if (rest.n_blocks + taken->n_blocks + room->n_blocks > budget->total.n_blocks ||
+	    rest.tmp_bytes + taken->tmp_bytes + tmp_bytes > budget->total.tmp_bytes)
+		return false;
+	room->tmp_bytes = tmp_bytes;
+	taken->n_blocks += room->n_blocks;
+	taken->tmp_bytes += room->tmp_bytes;
+	return true;
+}
+
+void budget_shrink(struct budget *budget, size_t cache, struct room from, struct room to)
+{
+	struct room *taken = &budget->taken[cache];
+
+	assert(to.n_blocks <= from.n_blocks && to.tmp_bytes <= from.tmp_bytes);
+	assert(from.n_blocks <= taken->n_blocks && from.tmp_bytes <= taken->tmp_bytes);
+	taken->n_blocks -= from.n_blocks - to.n_blocks;
+	taken->tmp_bytes -= from.tmp_bytes - to.tmp_bytes;
+}
