@@ -492,6 +492,20 @@ void daemon_stop(struct daemon *daemon)
 
 /* ---- signals ----------------------------------------------------------------------------------------- */
 
+static void tell_change(void *ctx, const struct config_change *change)
+{
+	static const char *const words[] = { "changed", "new", "removed" };
+
+	(void)ctx;
+	if (change->name == NULL)
+		log_info("config %s section=%s key=%s", words[change->what], change->section, change->key);
+	else if (change->key != NULL)
+		log_info("config %s %s=%s key=%s", words[change->what], change->section, change->name,
+		         change->key);
+	else
+		log_info("config %s %s=%s", words[change->what], change->section, change->name);
+}
+
 static void reload(struct daemon *daemon)
 {
 	struct config *config = NULL;
@@ -511,6 +525,7 @@ static void reload(struct daemon *daemon)
 		daemon_show_parts(daemon);
 	} else {
 		log_info("reloading");
+		config_compare(daemon->config, config, tell_change, NULL);
 		notify_reloading();
 		crash_point(RELOAD_BEGUN);
 		daemon->next_config = config;

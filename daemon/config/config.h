@@ -160,4 +160,14 @@ void config_format(const struct config *config, struct buf *out);
 const struct cache_config *config_find_cache(const struct config *config, const char *name); /* or NULL */
 const struct upstream_config *config_find_upstream(const struct config *config, const char *name);
 
+/* What NEXT has other than OLD: TELL is called for each section that is new or removed, and each key that
+ * changed. Texts are borrowed for the call; NAME is NULL for [daemon], KEY for a whole section. */
+enum config_change_what { CONFIG_CHANGED, CONFIG_NEW, CONFIG_REMOVED };
+struct config_change {
+	enum config_change_what what;
+	const char *section, *name, *key;
+};
+typedef void (*config_change_fn)(void *ctx, const struct config_change *change);
+void config_compare(const struct config *old, const struct config *next, config_change_fn tell, void *ctx);
+
 #endif

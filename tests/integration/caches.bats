@@ -78,3 +78,45 @@ random_paths() {
 	wait_until 30 uploaded
 	cache_has "$T/other" "$path"
 }
+
+was_ready() {
+	[ "$(grep -c ready "$T/log/nncached.log")" -gt "$1" ]
+}
+
+reload() {
+	local n
+	n=$(grep -c ready "$T/log/nncached.log")
+	kill -HUP "$(pid_of nncached)"
+	wait_until 20 was_ready "$n"
+}
+
+@test "a renamed cache is the same one, a changed one starts anew, and a reload says what is different" {
+	two_caches "file://$T/other" 'upload-jobs = 3'
+	start_daemon
+	path=$(build_path program)
+	wait_until 30 uploaded
+	ctl pause other
+	late=$(build_path late)
+	wait_until 30 status_is '.caches[1].unfinished == 1 and .caches[0].unfinished == 0'
+
+	sed -i 's/^\[cache "other"\]/[cache "renamed"]/; s/^upload-jobs.*/upload-jobs = 4/' "$T/etc/nncache.conf"
+	reload
+	grep 'config new cache=renamed' "$T/log/nncached.log"
+	grep 'config removed cache=other' "$T/log/nncached.log"
+	status_is '.caches[1] | .name == "renamed" and .unfinished == 1 and .done == 1'
+
+	sed -i "s,^url = file://$T/other,url = file://$T/anew," "$T/etc/nncache.conf"
+	reload
+	grep 'config changed cache=renamed key=url' "$T/log/nncached.log"
+	status_is '.caches[1] | .unfinished == 0 and .done == 0'
+	ctl push "$path"
+	cache_has "$T/anew" "$path"
+	cache_lacks "$T/other" "$late"
+
+	sed -i "s,^url = file://$T/anew,url = file://$T/other," "$T/etc/nncache.conf"
+	reload
+	status_is '.caches[1].unfinished == 1'
+	ctl resume renamed
+	wait_until 30 uploaded
+	cache_has "$T/other" "$late"
+}
