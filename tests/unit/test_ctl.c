@@ -272,7 +272,7 @@ static const char busy[] =
 	" 'caches': [{'name': 'main', 'state': 'error', 'unfinished': 12, 'failed': 3, 'blocked': 1,"
 	" 'in_flight': 2, 'uploaded_paths': 90, 'uploaded_bytes': 1048576, 'rate_bytes': 2048,"
 	" 'message': 'token refused: renew main.token', 'since': 940, 'next_try': 1300}, {'name': 'disk', "
-        "'state': 'paused', 'paused_until': "
+	"'state': 'paused', 'paused_until': "
 	"1060}],"
 	" 'uploads': [{'cache': 'main', 'path': '/nix/store/" HASH
 	"-gcc-13', 'step': 'sending', 'nar_bytes': 200,"
