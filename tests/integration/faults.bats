@@ -157,3 +157,62 @@ time.sleep(60)"
 	[ "$first" = "$(sed -n 's/^NarHash: //p' "$T/cache/$(hash_of "$path").narinfo")" ]
 	come_back "file://$T/cache" "$path"
 }
+
+@test "a cache that was down costs no job an attempt, and is found again by itself" {
+	pick_port
+	write_config "http://127.0.0.1:$PORT" # nobody listens there yet
+	start_daemon
+	paths=("$(make_path one)" "$(make_path two)" "$(make_path three)" "$(make_path four)")
+	call_hook "${paths[@]}"
+	wait_until 20 cache_is_out 4
+	status_is '.caches[0] | .message_kind == "transient" and .since != null and .next_try != null'
+	start_nginx
+	wait_until 40 uploaded
+	cache_has "$T/www" "${paths[@]}"
+	ctl list --state all --json | jq -e '[.jobs[].attempts] | length == 4 and add == 0'
+	status_is '.caches[0] | .state == "ok" and .message_kind == null'
+}
+
+@test "a wrong token that is put right is taken up without a hand" {
+	pick_port
+	start_nginx
+	printf 'wrong\n' >"$T/etc/token"
+	chmod 600 "$T/etc/token"
+	write_config "http://127.0.0.1:$PORT" "token-file = $T/etc/token"
+	# shellcheck disable=SC2016 # nginx's variable
+	sed -i 's/dav_methods PUT;/if ($http_authorization != "Bearer right") { return 401; } &/' "$T/nginx/nginx.conf"
+	stop_nginx
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+	start_daemon
+	path=$(build_path program)
+	wait_until 20 cache_is_out 1
+	status_is '.caches[0] | .message_kind == "operator" and (.message | contains("401"))'
+	# Before the next try is due, which is after a minute.
+	next_try=$(ctl status --json | jq -r '.caches[0].next_try')
+	printf 'right\n' >"$T/etc/token"
+	wait_until 40 cache_has "$T/www" "$path"
+	[[ "$(date -u +%Y-%m-%dT%H:%M:%SZ)" < "$next_try" ]]
+}
+
+@test "one path that a cache refuses for ever holds up none of the others" {
+	pick_port
+	start_nginx
+	paths=()
+	for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		paths+=("$(make_path "program-$i")")
+	done
+	sed -i "s|dav_methods PUT;|location ~ $(hash_of "${paths[0]}") { return 500; } &|" "$T/nginx/nginx.conf"
+	stop_nginx
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+	write_config "http://127.0.0.1:$PORT" 'upload-jobs = 2'
+	set_option 'give-up-after = 2'
+	start_daemon
+	call_hook "${paths[@]}"
+	wait_until 40 only_failed_is_left 1
+	cache_has "$T/www" "${paths[@]:1}"
+	run ctl show "${paths[0]}"
+	[[ "$output" == *500* ]]
+	status_is '.caches[0].message_kind == null'
+}
