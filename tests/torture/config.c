@@ -12,7 +12,7 @@
 static const char main_text[] =
 	"[daemon]\n"
 	"memory = 80M\n"
-	"spool-dir = /var/tmp/spool\n"
+	"spool-dir = /var/spool/nncache\n"
 	"control-group = wheel\n"
 	"[cache \"main\"]\n"
 	"url = https://example.org/nix/\n"
