@@ -137,8 +137,12 @@ int database_read(const char *state_dir, const char *store_dir, database_fn fn, 
 		if (is_being_written(&database))
 			continue;
 		rc = read_once(&database, "?mode=ro&immutable=1", fn, ctx, err);
+		if (rc == 0 && !is_being_written(&database)) {
+			*err = (struct error){ 0 }; /* of the first manner */
+			return 0;
+		}
 		if (!is_being_written(&database))
-			return rc == 0 ? 0 : -1;
+			return -1;
 	}
 	if (rc == 0)
 		error_set(err, ERROR_TRANSIENT, "%s: is being written", database.file);
