@@ -39,7 +39,8 @@ setup() {
 teardown() {
 	[ -n "${BATS_TEST_COMPLETED-}$NO_MACHINE" ] || {
 		inside nncachectl status
-		inside journalctl --no-pager -n 40 -u nncached -u nncached.socket
+		inside ls -la /nix/var/nix/db /nix/var/nix/daemon-socket
+		inside journalctl --no-pager -n 20 -u nncached -u nncached.socket
 	} 2>&1 || true
 }
 
@@ -92,4 +93,73 @@ cache_has() {
 	inside grep -q '^Sig: machine-1:' "$CACHE/$(basename "$path" | cut -c 1-32).narinfo"
 	run inside_as nncache cat /etc/nncache/credentials/cache.key
 	[ "$status" -ne 0 ]
+}
+
+@test "an ordinary user may look, and may not steer" {
+	inside_as nobody nncachectl status
+	run inside_as nobody nncachectl pause --all
+	[ "$status" -eq 1 ]
+	status_is '[.caches[].state] == ["ok"]'
+}
+
+@test "the service's user can write to its state and its roots, and nowhere else" {
+	pid=$(inside systemctl show -P MainPID nncached)
+	in_service() {
+		inside nsenter --target "$pid" --mount setpriv --reuid nncache --regid nncache --clear-groups "$@"
+	}
+	for dir in /var/lib/nncache /nix/var/nix/gcroots/nncache "$CACHE" /tmp; do
+		in_service touch "$dir/by-the-service"
+		in_service rm "$dir/by-the-service"
+	done
+	# Neither by permission nor by an accident of permissions.
+	for dir in / /etc /etc/nncache /usr/lib /srv /var/lib /var/log /nix/var/nix/gcroots /nix/var/nix/db /nix/store; do
+		run in_service touch "$dir/by-the-service"
+		[ "$status" -ne 0 ]
+		run inside nsenter --target "$pid" --mount touch "$dir/by-the-service"
+		[[ "$output" == *"Read-only file system"* ]]
+	done
+	run in_service ls /root
+	[ "$status" -ne 0 ]
+}
+
+@test "the next build starts a stopped service, and nothing is lost" {
+	inside systemctl stop nncached
+	run is_active nncached
+	[ "$status" -ne 0 ]
+	path=$(build after-stop)
+	is_active nncached
+	wait_until 30 cache_has "$path"
+}
+
+@test "stopped with its socket, hooks write to the spool, which is taken in at the next start" {
+	inside systemctl stop nncached.socket nncached
+	path=$(build to-the-spool)
+	[ "$(inside sh -c 'ls /var/lib/nncache/spool/*.req | wc -l')" -eq 1 ]
+	inside systemctl start nncached
+	wait_until 30 cache_has "$path"
+	wait_until 10 inside sh -c '! ls /var/lib/nncache/spool/*.req'
+}
+
+@test "killed, it is started again, and goes on" {
+	n=$(inside systemctl show -P NRestarts nncached)
+	inside systemctl kill -s KILL nncached
+	path=$(build after-kill)
+	wait_until 30 cache_has "$path"
+	[ "$(inside systemctl show -P NRestarts nncached)" -eq $((n + 1)) ]
+}
+
+@test "a changed key is seen after a restart" {
+	inside sh -ec 'cd /srv/keys && nix-store --generate-binary-cache-key machine-2 secret2 public2
+		install -m 600 secret2 /etc/nncache/credentials/cache.key'
+	inside systemctl restart nncached
+	path=$(build new-key)
+	wait_until 30 cache_has "$path"
+	inside grep -q '^Sig: machine-2:' "$CACHE/$(basename "$path" | cut -c 1-32).narinfo"
+}
+
+@test "a nix-daemon that lets only root in does not keep it from uploading" {
+	inside sh -c 'echo "allowed-users = root" >>/etc/nix/nix.conf'
+	inside systemctl restart nix-daemon nncached
+	path=$(build shut-out)
+	wait_until 30 cache_has "$path"
 }
