@@ -163,3 +163,32 @@ cache_has() {
 	path=$(build shut-out)
 	wait_until 30 cache_has "$path"
 }
+
+@test "under a broken configuration fifty hooks knock, and all are taken in once it is mended" {
+	inside mv /etc/nncache/nncache.conf /etc/nncache/right.conf
+	put /etc/nncache/nncache.conf <<<'[cache "main'
+	inside systemctl stop nncached
+	# shellcheck disable=SC2016 # for the shell inside
+	mapfile -t paths < <(inside sh -ec '
+		mkdir -p /srv/fifty && cd /srv/fifty
+		for i in $(seq 50); do echo "$i" >"fifty-$i"; done
+		nix-store --add fifty-*')
+	[ ${#paths[@]} -eq 50 ]
+	# shellcheck disable=SC2016
+	inside sh -c 'for path; do OUT_PATHS=$path /usr/lib/nncache/hook & pids="$pids $!"; done
+		for pid in $pids; do wait "$pid" || exit 1; done' sh "${paths[@]}"
+	wait_until 20 is_active nncached
+	[[ $(inside systemctl show -P StatusText nncached) == *"configuration is broken"* ]]
+	inside mv /etc/nncache/right.conf /etc/nncache/nncache.conf
+	inside systemctl reload nncached
+	wait_until 60 status_is '.queue.unfinished == 0 and .queue.resolving == 0'
+	cache_has "${paths[@]}"
+}
+
+@test "what was pending before a reboot goes on by itself after it" {
+	inside systemctl stop nncached.socket nncached
+	path=$(build over-a-reboot)
+	machine_kill
+	machine_boot
+	wait_until 90 cache_has "$path"
+}
