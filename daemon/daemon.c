@@ -133,6 +133,15 @@ static void tell_manager(const struct daemon *daemon)
 	              n_unfinished, n_failed);
 }
 
+static const char *queue_message(const struct daemon *daemon)
+{
+	const char *fault = queue_fault(daemon->queue);
+
+	if (fault == NULL && *daemon->queue_message != '\0')
+		return daemon->queue_message;
+	return fault;
+}
+
 void daemon_show_parts(struct daemon *daemon)
 {
 	struct server_parts parts = {
@@ -141,7 +150,7 @@ void daemon_show_parts(struct daemon *daemon)
 		.store_dir = store_dir(daemon->store),
 		.config_error = daemon->config_error,
 		.roots_message = roots_message(daemon->roots),
-		.queue_message = *daemon->queue_message != '\0' ? daemon->queue_message : NULL,
+		.queue_message = queue_message(daemon),
 		.is_draining = daemon->drain.is_on,
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};

@@ -3,6 +3,7 @@
 #include "daemon/queue/queue.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,8 @@
 enum {
 	CACHE_BYTES = 8 << 20,
 	CHORES_RETRY_MS = 10000,
-	DAMAGED = 1, /* of open_once */
+	FAULT_TOLD_MS = 60000, /* one line for a cause each minute */
+	DAMAGED = 1,           /* of open_once */
 };
 
 struct queue {
@@ -36,6 +38,8 @@ struct queue {
 	uint64_t roots[ROOT_N_STATES];
 	uint64_t n_commits;
 	bool is_broken;
+	char fault[256]; /* why operations failed */
+	uint64_t fault_seen_mono_ms, fault_told_mono_ms;
 
 	struct queue_op chores;
 	struct timer chores_timer;
@@ -369,6 +373,22 @@ static void release_page(struct queue *queue, struct queue_op *op)
 	*n = 0;
 }
 
+/* Whoever asked tries again by itself; a person should know why that takes so long. */
+static void note_fault(struct queue *queue, const struct queue_op *op)
+{
+	uint64_t now = clock_mono_ms();
+	bool is_new = strncmp(queue->fault, op->err.text, sizeof(queue->fault) - 1) != 0;
+
+	if (op->err.kind != ERROR_TRANSIENT)
+		return;
+	queue->fault_seen_mono_ms = now;
+	if (!is_new && now - queue->fault_told_mono_ms < FAULT_TOLD_MS)
+		return;
+	queue->fault_told_mono_ms = now;
+	snprintf(queue->fault, sizeof(queue->fault), "%.255s", op->err.text);
+	log_warning("the queue cannot be used: %s, retrying", queue->fault);
+}
+
 static void on_op(struct lane_job *job)
 {
 	struct queue_op *op = CONTAINER_OF(job, struct queue_op, job);
@@ -376,6 +396,7 @@ static void on_op(struct lane_job *job)
 	struct queue_effects *effects = op->effects;
 
 	op->effects = NULL;
+	note_fault(queue, op);
 	if (op->verb == QUEUE_PAUSE && op->err.kind == ERROR_NONE)
 		note_pause(queue, op);
 	if (effects != NULL)
@@ -487,6 +508,13 @@ const struct queue_counts *queue_cache_counts(const struct queue *queue, size_t 
 uint64_t queue_root_count(const struct queue *queue, enum root_state state)
 {
 	return queue->roots[state];
+}
+
+const char *queue_fault(const struct queue *queue)
+{
+	bool is_recent = clock_mono_ms() - queue->fault_seen_mono_ms < FAULT_TOLD_MS;
+
+	return queue->fault[0] != '\0' && is_recent ? queue->fault : NULL;
 }
 
 uint64_t queue_commit_count(const struct queue *queue)

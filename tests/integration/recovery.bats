@@ -128,6 +128,7 @@ age_roots() {
 	call_hook "${paths[2]}"
 	[ "$(find "$T/spool" -name '*.req' | wc -l)" -eq 1 ]
 	wait_until 20 says 'spool file stays'
+	wait_until 20 says 'the queue cannot be used'
 	ctl status # it still answers
 	free_disk "$T/state"
 	age_roots
