@@ -44,6 +44,8 @@ static void set_fault(struct breaker *b, const struct breaker_fault *fault, cons
 	b->stage = fault->stage;
 	if (fault->is_server_fault && fault->err->kind == ERROR_TRANSIENT)
 		b->stage = BREAKER_PREPARE; /* where nothing answered, any answer is news */
+	else if (fault->is_server_fault && fault->stage == BREAKER_SEND_INFO)
+		b->stage = BREAKER_SEND; /* who may write at all is known from either */
 }
 
 static void open_breaker(struct breaker *b, const struct breaker_fault *fault, const struct breaker_now *now)

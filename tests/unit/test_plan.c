@@ -187,6 +187,10 @@ static void while_it_is_open_only_a_probe_counts(void **state)
 	PLAY("a token that is refused on writing only", { SERVER_FAULT, 1, O, BREAKER_SEND, true, true },
 	     { PROBE_FAULT, 2, T, BREAKER_ASK, true, true }, { PROBE_GOOD, 3, 0, BREAKER_ASK, false, true },
 	     { PROBE_FAULT, 3, P, BREAKER_SEND, false, false });
+	PLAY("a token that was refused with a narinfo, and taken with a NAR",
+	     { SERVER_FAULT, 1, O, BREAKER_SEND_INFO, true, true },
+	     { PROBE_GOOD, 2, 0, BREAKER_ASK_NAR, false, true },
+	     { PROBE_GOOD, 2, 0, BREAKER_SEND, false, false });
 	PLAY("all answer 500, the probe too", { FAULT, 1, T, BREAKER_SEND, false, false },
 	     { FAULT, 2, T, BREAKER_SEND, false, false }, { FAULT, 3, T, BREAKER_SEND, true, true },
 	     { PROBE_FAULT, 4, T, BREAKER_SEND, true, true }, { PROBE_FAULT, 5, O, BREAKER_SEND, true, true },

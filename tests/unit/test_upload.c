@@ -71,6 +71,7 @@ static struct {
 	void (*on_outage)(void);     /* once, when all that was in flight has come back */
 	struct upload_outage outage; /* the first */
 	size_t min_pace;
+	int64_t reopened_unix_s;
 	unsigned n_openings, n_refused, n_infos_put;
 	struct body *last_body;
 	char narinfo[4096]; /* the last */
@@ -386,7 +387,8 @@ int backend_open(struct backend **ret, struct loop *loop, struct http *http, con
 	(void)dir;
 	(void)err;
 
-	t.n_openings++;
+	if (++t.n_openings == 2)
+		t.reopened_unix_s = clock_unix_s();
 	*fake = (struct fake){ .backend = { .ops = &fake_ops, .loop = loop },
 		               .cache = (size_t)(cache - t.caches) };
 	*ret = &fake->backend;
@@ -856,8 +858,7 @@ static void write_token(void)
 	fclose(file);
 }
 
-/* The next probe would come after a minute, and the cache works for those alone that read the file anew. One
- * upload is long under way with what it read before. */
+/* The next probe would come after a minute, and the cache works for those alone that read the file anew. */
 static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 {
 	(void)state;
@@ -871,8 +872,9 @@ static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 	fill_queue();
 	upload_all();
 	assert_null(t.on_outage);
-	assert_int_equal(t.n_openings, 2);
-	assert_true(clock_unix_s() < t.outage.next_try_unix_s);
+	/* More than once, if a probe had nothing to write. */
+	assert_true(t.n_openings >= 2);
+	assert_true(t.reopened_unix_s < t.outage.next_try_unix_s);
 	assert_all_done();
 	assert_int_equal(count_attempts(), 0);
 	close_rig();
