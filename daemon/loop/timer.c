@@ -24,6 +24,11 @@ void timer_init(struct timer *timer, struct loop *loop, timer_fn fn)
 	uv_timer_init(&loop->uv, &timer->uv);
 }
 
+void timer_unref(struct timer *timer)
+{
+	uv_unref((uv_handle_t *)&timer->uv);
+}
+
 void timer_set(struct timer *timer, uint64_t delay_ms)
 {
 	/* uv's idea of now is that of the turn's start: a long turn must not shorten the wait. */

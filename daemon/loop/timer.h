@@ -15,6 +15,8 @@ struct timer {
 };
 
 void timer_init(struct timer *timer, struct loop *loop, timer_fn fn);
+/* Set or not, it does not keep loop_run from returning: nobody waits for it. */
+void timer_unref(struct timer *timer);
 /* Fires once, DELAY_MS from now; a set timer is set anew. */
 void timer_set(struct timer *timer, uint64_t delay_ms);
 void timer_stop(struct timer *timer);

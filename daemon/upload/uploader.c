@@ -277,6 +277,7 @@ int uploader_open(struct uploader **ret, const struct uploader_config *config, s
 	uploader->ctx = config->ctx;
 	timer_init(&uploader->retry, uploader->loop, on_retry);
 	timer_init(&uploader->sample, uploader->loop, on_sample);
+	timer_unref(&uploader->sample);
 	timer_init(&uploader->watch, uploader->loop, on_watch);
 	uploader->n_handles = 3;
 	if (getrandom(&uploader->random_state, sizeof(uploader->random_state), 0) < 0)
