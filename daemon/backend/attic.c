@@ -158,6 +158,15 @@ static int refuse_config(const struct attic_call *call, const char *why, struct 
 		call->url, why, call->attic->base);
 }
 
+/* Is URL at the host and port of BASE, an http(s) URL? */
+static bool is_same_host(const char *url, const char *base)
+{
+	size_t n = (size_t)(strstr(base, "://") + 3 - base);
+
+	n += strcspn(base + n, "/");
+	return strncmp(url, base, n) == 0 && (url[n] == '/' || url[n] == '\0');
+}
+
 static int check_config(const struct attic_call *call, const json_t *root, struct error *err)
 {
 	const char *store_dir = json_string_value(json_object_get(root, "store_dir"));
@@ -170,7 +179,7 @@ static int check_config(const struct attic_call *call, const json_t *root, struc
 		return error_set(err, ERROR_OPERATOR, "%s/%s: the cache is for the store %.200s, not %s",
 		                 base, call->attic->name, store_dir, call->attic->store_dir);
 	/* The token is for the host that the configuration names, and goes nowhere else. */
-	if (api != NULL && strncmp(api, base, strcspn(base + 8, "/") + 8) != 0)
+	if (api != NULL && !is_same_host(api, base))
 		return error_set(err, ERROR_OPERATOR,
 		                 "%s: the server takes uploads at %.200s; set endpoint to that", base, api);
 	return 0;

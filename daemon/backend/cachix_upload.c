@@ -181,17 +181,16 @@ static void give_up_memory(struct cachix_upload *u)
 	give_up(u, &err, false);
 }
 
-static void give_up_answer(struct cachix_upload *u, const struct http_request *req, const char *why)
+/* What REQ was answered is of no use. */
+static void answer_fault(const struct http_request *req, const char *why, struct error *err)
 {
-	struct error err;
 	struct buf url;
 
 	buf_init(&url, KIB(8));
 	http_format_url(&url, req->url);
-	error_set(&err, ERROR_OPERATOR, "%s %s: answered with something that is not Cachix's (%s)",
+	error_set(err, ERROR_OPERATOR, "%s %s: answered with something that is not Cachix's (%s)",
 	          http_method_name(req->method), buf_text(&url), why);
 	buf_fini(&url);
-	give_up(u, &err, true);
 }
 
 /* ---- completing ------------------------------------------------------------------------------------- */
@@ -384,6 +383,7 @@ static void on_url(struct http_request *req)
 {
 	struct cachix_part *part = CONTAINER_OF(req, struct cachix_part, req);
 	struct cachix_upload *u = part->upload;
+	struct error err;
 	const char *url;
 	json_t *root;
 
@@ -398,18 +398,16 @@ static void on_url(struct http_request *req)
 	url = json_string_value(json_object_get(root, "uploadUrl"));
 	if (!url_is_safe(u->cachix, url)) {
 		/* The URL is a secret: what came is not repeated. */
-		give_up_answer(u, req, "no URL for a part");
+		answer_fault(req, "no URL for a part", &err);
 		json_decref(root);
-		part_free(part);
-		maybe_abort(u);
+		part_fail(part, &err, true);
 		return;
 	}
 	free(part->url);
 	part->url = strdup(url);
 	json_decref(root);
 	if (part->url == NULL) {
-		const struct error err = { .kind = ERROR_TRANSIENT, .text = "out of memory" };
-
+		error_set(&err, ERROR_TRANSIENT, "out of memory");
 		part_fail(part, &err, false);
 		return;
 	}
@@ -561,6 +559,7 @@ static char *escape_name(const char *name)
 static void on_started(struct http_request *req)
 {
 	struct cachix_upload *u = CONTAINER_OF(req, struct cachix_upload, req);
+	struct error err;
 	json_t *root;
 
 	assert(u->state == STARTING);
@@ -576,7 +575,8 @@ static void on_started(struct http_request *req)
 	if (u->upload_id == NULL || u->nar_id == NULL) {
 		free(u->nar_id);
 		u->nar_id = NULL;
-		give_up_answer(u, req, "no narId and uploadId");
+		answer_fault(req, "no narId and uploadId", &err);
+		give_up(u, &err, true);
 		return;
 	}
 	u->state = SENDING;

@@ -117,7 +117,7 @@ status_says() {
 	stop_daemon
 	# Another URL is another cache, which knows nothing of that hand-over yet.
 	attic_config
-	for mode in foreign elsewhere html; do
+	for mode in foreign elsewhere nearly html; do
 		set_mode $mode
 		start_daemon
 		ctl push --no-wait "$path"
@@ -125,6 +125,7 @@ status_says() {
 		case $mode in
 		foreign) wait_until 20 status_says 'is for the store /foreign/store' ;;
 		elsewhere) wait_until 20 status_says 'takes uploads at http://elsewhere.example/' ;;
+		nearly) wait_until 20 status_says "takes uploads at http://127.0.0.1:${PORT}0/" ;;
 		html) wait_until 20 status_says 'is not the configuration of a cache' ;;
 		esac
 		stop_daemon

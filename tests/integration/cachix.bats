@@ -123,6 +123,23 @@ random_path() {
 	wait_until 30 uploaded
 }
 
+@test "answers of the API that are of no use end the upload, and are told" {
+	start_daemon
+	for mode in bad-start bad-url; do
+		set_mode $mode
+		path=$(random_path $mode 40)
+		ctl push --no-wait "$path"
+		case $mode in
+		bad-start) wait_until 20 status_says 'no narId and uploadId' ;;
+		bad-url) wait_until 20 status_says 'no URL for a part' ;;
+		esac
+		wait_until 20 state_is '.open == 0'
+		set_mode ok
+		ctl retry "$path"
+		wait_until 30 uploaded
+	done
+}
+
 @test "tokens and names: each wrong one is said, and mended" {
 	echo wrong >"$T/etc/token"
 	start_daemon

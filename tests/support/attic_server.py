@@ -13,6 +13,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   503      every API call answers 503, with a JSON error
   413      uploads answer 413, as a proxy with a limit does, in plain text
   elsewhere cache-config names another host as api_endpoint
+  nearly   cache-config names another port there, which begins as ours does
   foreign  cache-config names another store
   html     every API call answers 200 and a page of HTML
 
@@ -130,7 +131,7 @@ class Handler(own_cache.Handler):
         here = f"http://127.0.0.1:{self.server.server_address[1]}/"
         self.answer(200, json.dumps({
             "substituter_endpoint": f"{here}{cache.name}",
-            "api_endpoint": "http://elsewhere.example/" if cache.mode == "elsewhere" else here,
+            "api_endpoint": {"elsewhere": "http://elsewhere.example/", "nearly": here[:-1] + "0/"}.get(cache.mode, here),
             "public_key": cache.key.public, "is_public": True, "priority": 41,
             "store_dir": "/foreign/store" if cache.mode == "foreign" else cache.store_dir,
             "upstream_cache_key_names": ["cache.nixos.org-1"], "retention_period": "Global"}))

@@ -21,6 +21,8 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   problem      the API answers 503 as application/problem+json
   html         the API answers 200 and a page of HTML
   refuse       complete answers 400
+  bad-url      the URLs of parts are none that a body may go to
+  bad-start    the start of an upload is answered without its names
   plain-401    the API answers 401 in plain text, as for a cache that is not there
 
 GET /_test/state answers {"paths", "dangling", "uploads", "open", "lookups", "puts"}: `open` uploads were neither
@@ -278,6 +280,10 @@ class Handler(own_cache.Handler):
         with cache.lock:
             cache.uploads[upload.nar_id] = upload
             cache.n_uploads += 1
+        if cache.mode == "bad-start":
+            del cache.uploads[upload.nar_id]
+            self.answer(200, "{}")
+            return
         self.answer(200, json.dumps({"narId": upload.nar_id, "uploadId": upload.id}))
 
     def of_upload(self, upload, what, query):
@@ -311,6 +317,8 @@ class Handler(own_cache.Handler):
             is_first = upload.asked[number] == 1
             cache.urls[secret] = (upload, number, question["contentMD5"], cache.mode if is_first else "ok")
         here = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if cache.mode == "bad-url":
+            here = "ftp://127.0.0.1"
         self.answer(200, json.dumps({"uploadUrl": f"{here}/storage/{upload.nar_id}?X-Amz-Signature={secret}"}))
 
     def do_PUT(self):
