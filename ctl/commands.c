@@ -1,0 +1,107 @@
+#include "ctl/commands.h"
+
+#include <string.h>
+
+#include "ctl/ctl.h"
+
+#define CACHE_OPTION                                                                       \
+	{                                                                                  \
+		"cache", "CACHE", "only of this cache; may be given more than once", false \
+	}
+
+static const struct option_spec status_options[] = {
+	{ "watch", "SECONDS", "show it again and again (every 2 seconds) until interrupted", true },
+	{ 0 },
+};
+static const struct option_spec list_options[] = {
+	{ "state", "STATE", "unfinished (default), all, ready, delayed, sent, blocked, failed or done",
+	  false },
+	{ "cache", "CACHE", "only of this cache", false },
+	{ 0 },
+};
+static const struct option_spec select_options[] = {
+	{ "failed", NULL, "all that failed or is blocked", false },
+	CACHE_OPTION,
+	{ 0 },
+};
+static const struct option_spec pause_options[] = {
+	{ "all", NULL, "every cache", false },
+	{ "for", "DURATION", "resume by itself after this time: 90s 5m 2h 1d 1w", false },
+	{ 0 },
+};
+static const struct option_spec resume_options[] = {
+	{ "all", NULL, "every cache", false },
+	{ 0 },
+};
+static const struct option_spec push_options[] = {
+	{ "to", "CACHE", "only to this cache; may be given more than once", false },
+	{ "force", NULL, "ask the caches again, whatever is remembered of them", false },
+	{ "no-wait", NULL, "return once the paths are accepted", false },
+	{ "stdin", NULL, "read paths from standard input, one a line", false },
+	{ "tag", "TAG", "a name to wait for them by", false },
+	{ 0 },
+};
+static const struct option_spec wait_options[] = {
+	{ "tag", "TAG", "wait for what was handed over with this tag", false },
+	{ "timeout", "DURATION", "give up after this time: 90s 5m 2h 1d 1w", false },
+	{ 0 },
+};
+static const struct option_spec no_options[] = { { 0 } };
+
+const struct command commands[] = {
+	{ "status", "[--watch [SECONDS]]", "show what is uploaded, what waits and why",
+	  "Shows the caches, what is uploading, what waits and why, and each failure once, with what to do.\n"
+	  "Without a daemon: what waits for it, and how to start it.",
+	  status_options, ctl_status },
+	{ "list", "[--state STATE] [--cache CACHE]", "list paths and their state on each cache",
+	  "Lists one line for each path and cache.", list_options, ctl_list },
+	{ "show", "PATH", "show one path on every cache", "Shows all that is known of one path.", no_options,
+	  ctl_show },
+	{ "push", "[PATH|LINK]... [--to CACHE]... [--stdin]", "upload paths with their closures",
+	  "Uploads store paths, and what they refer to, and waits until they are on the caches. A link into "
+	  "the\n"
+	  "store, such as ./result, stands for the path it leads to.",
+	  push_options, ctl_push },
+	{ "wait", "[PATH...] [--tag TAG] [--timeout DURATION]", "wait until uploads are finished",
+	  "Waits until paths are on the caches with their closures; paths not handed over yet are. With a "
+	  "tag: for\n"
+	  "what was handed over with it. With neither: for all that was accepted before. Ends with status 4 "
+	  "as soon\n"
+	  "as nothing that is left can go on by itself.",
+	  wait_options, ctl_wait },
+	{ "retry", "PATH... | --failed [--cache CACHE]...", "try again now",
+	  "What failed, is blocked or waits for its next attempt is tried again at once.", select_options,
+	  ctl_retry },
+	{ "forget", "PATH... | --failed [--cache CACHE]...", "drop uploads without doing them",
+	  "Drops what is unfinished, not what is uploading now. The paths lose their protection from "
+	  "garbage\n"
+	  "collection.",
+	  select_options, ctl_forget },
+	{ "pause", "CACHE... | --all [--for DURATION]", "upload nothing to a cache",
+	  "Nothing more is begun for these caches until they are resumed, also after a restart. Paths are "
+	  "still\n"
+	  "accepted.",
+	  pause_options, ctl_pause },
+	{ "resume", "CACHE... | --all", "end a pause", "Ends a pause.", resume_options, ctl_resume },
+	{ "config", "check [FILE] | show [FILE]", "check the configuration, or show it",
+	  "check: says what is wrong with the configuration, and exits with 1 if something is.\n"
+	  "show: prints every setting in effect: the daemon's, or without one, those that it would start "
+	  "with.",
+	  no_options, ctl_config },
+	{ 0 },
+};
+
+const struct command *commands_find(const char *name)
+{
+	for (const struct command *verb = commands; verb->name != NULL; verb++)
+		if (strcmp(verb->name, name) == 0)
+			return verb;
+	return NULL;
+}
+
+const struct option_spec *commands_find_options(const char *name)
+{
+	const struct command *verb = commands_find(name);
+
+	return verb != NULL ? verb->options : NULL;
+}
