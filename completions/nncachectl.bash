@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status list show push wait retry forget pause resume config'
+	local verbs='status metrics list show push wait retry forget pause resume config'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -22,7 +22,7 @@ _nncachectl() {
 		esac
 	done
 	case $prev in
-	--socket)
+	--socket | --output)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -39,6 +39,7 @@ _nncachectl() {
 	case $verb in
 	'') words=$verbs ;;
 	status) options+=' --watch' ;;
+	metrics) options+=' --output' ;;
 	list) options+=' --state --cache' ;;
 	push) options+=' --stdin --to --force --no-wait --tag' ;;
 	wait) options+=' --tag --timeout' ;;

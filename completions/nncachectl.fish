@@ -4,7 +4,7 @@ function __nncachectl_caches
     nncachectl status --json 2>/dev/null | string replace -rf '^ *"name": "([^"\\\\]*)".*' '$1'
 end
 
-set -l verbs status list show push wait retry forget pause resume config
+set -l verbs status metrics list show push wait retry forget pause resume config
 
 complete -c nncachectl -f
 complete -c nncachectl -l socket -r -F -d 'where the daemon listens'
@@ -14,6 +14,7 @@ complete -c nncachectl -l version -d 'print the version'
 
 set -l first "not __fish_seen_subcommand_from $verbs"
 complete -c nncachectl -n "$first" -a status -d 'show what is uploaded, what waits and why'
+complete -c nncachectl -n "$first" -a metrics -d 'print what Prometheus wants to know'
 complete -c nncachectl -n "$first" -a list -d 'list paths and their state on each cache'
 complete -c nncachectl -n "$first" -a show -d 'show one path on every cache'
 complete -c nncachectl -n "$first" -a push -d 'upload paths with their closures'
@@ -25,6 +26,7 @@ complete -c nncachectl -n "$first" -a resume -d 'end a pause'
 complete -c nncachectl -n "$first" -a config -d 'check the configuration, or show it'
 
 complete -c nncachectl -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again'
+complete -c nncachectl -n '__fish_seen_subcommand_from metrics' -l output -r -F -d 'write this file'
 complete -c nncachectl -n '__fish_seen_subcommand_from list' -l state -x \
     -a 'unfinished all ready delayed sent blocked failed done' -d 'only in this state'
 complete -c nncachectl -n '__fish_seen_subcommand_from list retry forget' -l cache -x -a '(__nncachectl_caches)' \

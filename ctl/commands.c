@@ -13,6 +13,10 @@ static const struct option_spec status_options[] = {
 	{ "watch", "SECONDS", "show it again and again (every 2 seconds) until interrupted", true },
 	{ 0 },
 };
+static const struct option_spec metrics_options[] = {
+	{ "output", "FILE", "write FILE, in one step, instead of standard output", false },
+	{ 0 },
+};
 static const struct option_spec list_options[] = {
 	{ "state", "STATE", "unfinished (default), all, ready, delayed, sent, blocked, failed or done",
 	  false },
@@ -53,6 +57,11 @@ const struct command commands[] = {
 	  "Shows the caches, what is uploading, what waits and why, and each failure once, with what to do.\n"
 	  "Without a daemon: what waits for it, and how to start it.",
 	  status_options, ctl_status },
+	{ "metrics", "[--output FILE]", "print what Prometheus wants to know",
+	  "Prints counters and states in Prometheus' text format, or writes them to a FILE that "
+	  "node_exporter's\n"
+	  "textfile collector reads. Without a daemon nncache_up is 0, and the exit status 3.",
+	  metrics_options, ctl_metrics },
 	{ "list", "[--state STATE] [--cache CACHE]", "list paths and their state on each cache",
 	  "Lists one line for each path and cache.", list_options, ctl_list },
 	{ "show", "PATH", "show one path on every cache", "Shows all that is known of one path.", no_options,

@@ -27,6 +27,7 @@ struct ctl {
 
 /* Each does what its verb says and returns the exit status, the reason said on stderr. */
 int ctl_status(struct ctl *ctl);
+int ctl_metrics(struct ctl *ctl);
 int ctl_list(struct ctl *ctl);
 int ctl_show(struct ctl *ctl);
 int ctl_push(struct ctl *ctl);
@@ -46,6 +47,13 @@ int ctl_usage(const struct ctl *ctl, const char *format, ...) PRINTF(2, 3);
 int ctl_get_caches(const struct ctl *ctl, const char *option, struct request *req);
 /* Reads the value of --OPTION, a duration; 0 when it is not given. Returns CTL_DONE or CTL_USAGE. */
 int ctl_get_seconds(const struct ctl *ctl, const char *option, uint64_t *ret);
+
+/* Asks the daemon. Returns the exit status; *RET is what there is to show, of model.h, before model_dates;
+ * NULL if there is nothing, the reason said. */
+int status_fetch(struct ctl *ctl, json_t **ret);
+
+/* Appends MODEL, as status_fetch gives it, in Prometheus' text format. */
+void metrics_format(struct buf *out, const json_t *model);
 
 /* Without a daemon: what its directories hold, and how to start it. */
 json_t *offline_model(const struct ctl *ctl);

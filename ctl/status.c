@@ -24,6 +24,7 @@ static void add_queue(json_t *model, const struct record *record)
 	json_object_set_new(model, "pinned_nar_bytes",
 	                    json_integer(record_get_int(record, "pinned-nar-bytes")));
 	json_object_set_new(model, "unprotected", json_integer(record_get_int(record, "unprotected")));
+	json_object_set_new(model, "requests", json_integer(record_get_int(record, "requests")));
 }
 
 static void add_daemon(json_t *model, const struct record *record)
@@ -52,8 +53,7 @@ static void on_record(void *ctx, struct record *record)
 		json_array_append_new(json_object_get(model, "causes"), model_cause(record));
 }
 
-/* Asks the daemon. Returns the exit status; *RET is what there is to show, NULL if there is nothing. */
-static int fetch(struct ctl *ctl, json_t **ret)
+int status_fetch(struct ctl *ctl, json_t **ret)
 {
 	struct request req = { .verb = VERB_STATUS };
 	struct call call = { 0 };
@@ -89,7 +89,7 @@ static int show_once(struct ctl *ctl)
 {
 	struct output o;
 	json_t *model;
-	int status = fetch(ctl, &model);
+	int status = status_fetch(ctl, &model);
 
 	if (model == NULL)
 		return status;
@@ -140,7 +140,7 @@ static int watch_turn(struct ctl *ctl, bool is_terminal)
 {
 	struct output o;
 	json_t *model;
-	int status = fetch(ctl, &model);
+	int status = status_fetch(ctl, &model);
 
 	if (model == NULL)
 		return status;

@@ -163,6 +163,11 @@ uint64_t intake_n_bad_spool_files(const struct intake *intake)
 	return intake->spool.n_bad;
 }
 
+uint64_t intake_n_spool_files(const struct intake *intake)
+{
+	return intake->spool.n_waiting;
+}
+
 int intake_open(struct intake **ret, const struct intake_config *config, struct error *err)
 {
 	struct intake *intake = calloc(1, sizeof(*intake));

@@ -26,7 +26,8 @@ struct intake_config {
 		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
 	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
 	void (*on_ready)(void *ctx);
-	/* A spool file was set aside: intake_n_bad_spool_files says more than before. */
+	/* A spool file was set aside, or another number of them waits: intake_n_bad_spool_files or
+	 * intake_n_spool_files says something else than before. */
 	void (*on_set_aside)(void *ctx);
 	void *ctx;
 };
@@ -68,5 +69,6 @@ void intake_poke(struct intake *intake);
 /* These store paths are not named by any unfinished root: their GC roots go. */
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths);
 uint64_t intake_n_bad_spool_files(const struct intake *intake);
+uint64_t intake_n_spool_files(const struct intake *intake); /* that wait, or are being taken in */
 
 #endif

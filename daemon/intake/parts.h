@@ -14,6 +14,7 @@ struct spool {
 	struct timer rescan;
 	size_t n_running; /* files being taken in */
 	uint64_t n_bad;
+	uint64_t n_waiting; /* when it was looked through last */
 };
 
 struct sweep {

@@ -189,6 +189,14 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+static void note_waiting(struct intake *intake, uint64_t n)
+{
+	if (intake->spool.n_waiting == n)
+		return;
+	intake->spool.n_waiting = n;
+	intake->on_set_aside(intake->ctx);
+}
+
 /* Takes in the oldest files that can be read; the last of them to end looks again. */
 static void spool_scan(struct intake *intake)
 {
@@ -198,6 +206,7 @@ static void spool_scan(struct intake *intake)
 	if (intake->closing || intake->takes_no_more || intake->spool.n_running > 0)
 		return;
 	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
+	note_waiting(intake, n > 0 ? (uint64_t)n : 0);
 	for (int i = 0; i < n; i++) {
 		if (intake->spool.n_running < FILES_AT_ONCE)
 			take_in(intake, names[i]->d_name);

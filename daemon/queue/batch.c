@@ -250,9 +250,7 @@ static void merge(struct queue_effects *to, const struct queue_effects *from, si
 	for (size_t i = 0; i < n_endpoints; i++) {
 		for (size_t s = 0; s < JOB_N_STATES; s++)
 			to->jobs[i][s] += from->jobs[i][s];
-		to->uploaded_paths[i] += from->uploaded_paths[i];
-		to->uploaded_bytes[i] += from->uploaded_bytes[i];
-		to->skipped_paths[i] += from->skipped_paths[i];
+		usage_sum(&to->usage[i], &from->usage[i]);
 	}
 	for (size_t s = 0; s < ROOT_N_STATES; s++)
 		to->roots[s] += from->roots[s];

@@ -34,11 +34,15 @@ struct path_list {
 void path_list_fini(struct path_list *list);
 int path_list_add(struct path_list *list, const char *text, struct error *err) MUST_CHECK;
 
+struct usage_change {
+	uint64_t uploaded, uploaded_bytes, present, in_upstream, withheld, failed;
+};
+
 /* What an operation, or a whole batch, changes of what the loop knows. */
 struct queue_effects {
 	int64_t jobs[ENDPOINTS_MAX][JOB_N_STATES];
 	int64_t roots[ROOT_N_STATES];
-	uint64_t uploaded_paths[ENDPOINTS_MAX], uploaded_bytes[ENDPOINTS_MAX], skipped_paths[ENDPOINTS_MAX];
+	struct usage_change usage[ENDPOINTS_MAX];
 	uint64_t changed_caches;
 	bool changed_roots, has_chores, is_broken, is_committed;
 	bool must_last;            /* durable before anybody hears of it */
@@ -199,9 +203,7 @@ int root_drop(struct queue_db *q, int64_t id, int64_t request, struct error *err
 
 /* ---- usage.c */
 
-struct usage_change {
-	uint64_t uploaded, uploaded_bytes, present, in_upstream, withheld, failed;
-};
+void usage_sum(struct usage_change *to, const struct usage_change *change);
 int usage_add(struct queue_db *q, int64_t cache_id, int64_t now, const struct usage_change *change,
               struct error *err) MUST_CHECK;
 

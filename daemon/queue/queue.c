@@ -158,24 +158,41 @@ static int count_roots(struct queue *queue, struct error *err)
 	return result == STMT_DONE ? 0 : -1;
 }
 
+static void add_usage(struct queue_counts *counts, const struct usage_change *change)
+{
+	counts->uploaded_paths += change->uploaded;
+	counts->uploaded_bytes += change->uploaded_bytes;
+	counts->skipped_paths += change->present + change->in_upstream;
+	counts->present_paths += change->present;
+	counts->in_upstream_paths += change->in_upstream;
+	counts->withheld_paths += change->withheld;
+	counts->failed_paths += change->failed;
+}
+
 static int read_caches(struct queue *queue, struct error *err)
 {
 	STMT(st, queue->db.db,
-	     "SELECT c.id, c.paused_until, sum(u.uploaded), sum(u.uploaded_bytes),"
-	     " sum(u.present + u.in_upstream), EXISTS (SELECT 1 FROM chore)"
+	     "SELECT c.id, c.paused_until, EXISTS (SELECT 1 FROM chore), sum(u.uploaded),"
+	     " sum(u.uploaded_bytes), sum(u.present), sum(u.in_upstream), sum(u.withheld), sum(u.failed)"
 	     " FROM cache c LEFT JOIN usage u ON u.cache = c.id GROUP BY c.id");
 	enum stmt_result result;
 
 	while ((result = stmt_step(st, err)) == STMT_ROW) {
 		int number = endpoint_number(&queue->db, stmt_int(st, 0));
+		const struct usage_change sum = {
+			.uploaded = (uint64_t)stmt_int(st, 3),
+			.uploaded_bytes = (uint64_t)stmt_int(st, 4),
+			.present = (uint64_t)stmt_int(st, 5),
+			.in_upstream = (uint64_t)stmt_int(st, 6),
+			.withheld = (uint64_t)stmt_int(st, 7),
+			.failed = (uint64_t)stmt_int(st, 8),
+		};
 
-		queue->has_chores |= stmt_int(st, 5) != 0;
+		queue->has_chores |= stmt_int(st, 2) != 0;
 		if (number == NO_NUMBER)
 			continue;
 		queue->paused_until_unix_s[number] = stmt_int(st, 1);
-		queue->counts[number].uploaded_paths = (uint64_t)stmt_int(st, 2);
-		queue->counts[number].uploaded_bytes = (uint64_t)stmt_int(st, 3);
-		queue->counts[number].skipped_paths = (uint64_t)stmt_int(st, 4);
+		add_usage(&queue->counts[number], &sum);
 	}
 	return result == STMT_DONE ? 0 : -1;
 }
@@ -312,9 +329,7 @@ static void add_effects(struct queue *queue, const struct queue_effects *effects
 
 		for (size_t s = 0; s < JOB_N_STATES; s++)
 			counts->jobs[s] += (uint64_t)effects->jobs[i][s];
-		counts->uploaded_paths += effects->uploaded_paths[i];
-		counts->uploaded_bytes += effects->uploaded_bytes[i];
-		counts->skipped_paths += effects->skipped_paths[i];
+		add_usage(counts, &effects->usage[i]);
 	}
 	for (size_t s = 0; s < ROOT_N_STATES; s++)
 		queue->roots[s] += (uint64_t)effects->roots[s];

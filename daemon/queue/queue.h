@@ -77,7 +77,9 @@ const char *queue_set_aside(const struct queue *queue);
 
 struct queue_counts {
 	uint64_t jobs[JOB_N_STATES];
-	uint64_t uploaded_paths, uploaded_bytes, skipped_paths; /* since the database was made (usage) */
+	/* Since the database was made (usage). Skipped are those present and those in an upstream. */
+	uint64_t uploaded_paths, uploaded_bytes, skipped_paths;
+	uint64_t present_paths, in_upstream_paths, withheld_paths, failed_paths;
 };
 const struct queue_counts *queue_cache_counts(const struct queue *queue, size_t cache);
 uint64_t queue_root_count(const struct queue *queue, enum root_state state);

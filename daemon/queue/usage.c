@@ -1,5 +1,15 @@
 #include "daemon/queue/internal.h"
 
+void usage_sum(struct usage_change *to, const struct usage_change *change)
+{
+	to->uploaded += change->uploaded;
+	to->uploaded_bytes += change->uploaded_bytes;
+	to->present += change->present;
+	to->in_upstream += change->in_upstream;
+	to->withheld += change->withheld;
+	to->failed += change->failed;
+}
+
 int usage_add(struct queue_db *q, int64_t cache_id, int64_t now, const struct usage_change *change,
               struct error *err)
 {
@@ -13,11 +23,8 @@ int usage_add(struct queue_db *q, int64_t cache_id, int64_t now, const struct us
 	     " failed = failed + :failed");
 	int number = endpoint_number(q, cache_id);
 
-	if (number != NO_NUMBER) {
-		q->op.uploaded_paths[number] += change->uploaded;
-		q->op.uploaded_bytes[number] += change->uploaded_bytes;
-		q->op.skipped_paths[number] += change->present + change->in_upstream;
-	}
+	if (number != NO_NUMBER)
+		usage_sum(&q->op.usage[number], change);
 	stmt_bind_int(st, ":cache", cache_id);
 	stmt_bind_int(st, ":day", now / 86400);
 	stmt_bind_int(st, ":uploaded", (int64_t)change->uploaded);

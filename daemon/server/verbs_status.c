@@ -77,6 +77,10 @@ static void put_cache(struct buf *out, const struct cache_config *cache, const s
 	record_uint(out, "uploaded-paths", c->uploaded_paths);
 	record_uint(out, "uploaded-bytes", c->uploaded_bytes);
 	record_uint(out, "skipped-paths", c->skipped_paths);
+	record_uint(out, "present-paths", c->present_paths);
+	record_uint(out, "in-upstream-paths", c->in_upstream_paths);
+	record_uint(out, "withheld-paths", c->withheld_paths);
+	record_uint(out, "failed-paths", c->failed_paths);
 	record_uint(out, "rate-bytes", v->rate_bytes);
 	if (v->paused_until_unix_s != 0)
 		record_int(out, "paused-until",
@@ -140,6 +144,7 @@ static void put_daemon(struct buf *out, const struct server *server)
 	record_text(out, "config-error", server->parts.config_error);
 	record_text(out, "roots-message", server->parts.roots_message);
 	record_text(out, "queue-message", server->parts.queue_message);
+	record_uint(out, "spool-files", server->parts.n_spool_files);
 	record_uint(out, "bad-spool-files", server->parts.n_bad_spool_files);
 	record_bool(out, "user-mode", server->config.config->user_mode);
 	put_stopping(out, server);
@@ -177,6 +182,7 @@ static void put_queue(struct buf *out, const struct server *server, const struct
 	record_uint(out, "pinned-paths", summary->pinned_paths);
 	record_uint(out, "pinned-nar-bytes", summary->pinned_nar_bytes);
 	record_uint(out, "unprotected", summary->unprotected);
+	record_int(out, "requests", summary->last_request_id);
 	record_end(out);
 }
 

@@ -15,6 +15,7 @@
 static const char *const commands[] = {
 	"status",
 	"status --json",
+	"metrics",
 	"list",
 	"list --json",
 	"show " PATH,

@@ -183,3 +183,49 @@ load common
 	[[ "$output" != *$'\xc2\x9b'* ]]
 	[[ "$output" != *$'\e'* ]]
 }
+
+# metrics_have FILE LINE...: it is what Prometheus reads, and says so.
+metrics_have() {
+	"$TOP/tests/support/check_metrics.py" "$1" >"$T/series" || return 1
+	local file=$1 line
+	shift
+	for line; do
+		grep -qxF -- "$line" "$T/series" || {
+			echo "$file lacks: $line"
+			return 1
+		}
+	done
+}
+
+@test "metrics are what Prometheus reads, on standard output and in a file" {
+	start_daemon
+	path=$(build_path program)
+	ctl push "$path"
+	ctl pause main
+	waiting=$(build_path waiting)
+	wait_until 20 status_is '.queue.unfinished == 1 and .queue.resolving == 0'
+	ctl metrics >"$T/metrics"
+	metrics_have "$T/metrics" 'nncache_up 1' 'nncache_config_valid 1' 'nncache_jobs{cache=main,state=ready} 1' \
+		'nncache_jobs{cache=main,state=failed} 0' 'nncache_uploaded_paths_total{cache=main} 1' \
+		'nncache_cache_state{cache=main,state=paused} 1' 'nncache_spool_files 0' 'nncache_gc_roots 1'
+	grep -q 'nncache_requests_total [1-9]' "$T/series"
+	[ -n "$waiting" ]
+
+	umask 077
+	ctl metrics --output "$T/nncache.prom"
+	[ "$(stat -c %a "$T/nncache.prom")" = 644 ]
+	metrics_have "$T/nncache.prom" 'nncache_up 1'
+	[ "$(compgen -G "$T/nncache.prom*")" = "$T/nncache.prom" ]
+}
+
+@test "metrics without a daemon say that it is down, also in the file, and end with 3" {
+	path=$(make_path program)
+	call_hook "$path"
+	export NNCACHE_SPOOL="$T/state/spool"
+	run ctl metrics --output "$T/nncache.prom"
+	[ "$status" -eq 3 ]
+	metrics_have "$T/nncache.prom" 'nncache_up 0' 'nncache_spool_files 1'
+	run ctl metrics --output "$T/nowhere/nncache.prom"
+	[ "$status" -eq 1 ]
+	[[ "$output" == *"$T/nowhere/nncache.prom"* ]]
+}

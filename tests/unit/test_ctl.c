@@ -339,6 +339,37 @@ static void the_screen_says_what_goes_on_and_what_to_do(void **state)
 	json_decref(model);
 }
 
+static void metrics_name_what_is_there_and_escape_what_comes_from_outside(void **state)
+{
+	CLEANUP(buf_fini) struct buf out = { .max = KIB(64) };
+	json_t *model = load(busy);
+	json_t *cache = json_array_get(json_object_get(model, "caches"), 1);
+	(void)state;
+
+	json_object_set_new(cache, "name", json_string("a\"b\\c\nd"));
+	metrics_format(&out, model);
+	assert_holds(buf_text(&out), "nncache_up 1\n");
+	assert_holds(buf_text(&out), "nncache_build_info{version=\"1.2\"} 1\n");
+	assert_holds(buf_text(&out), "# TYPE nncache_config_valid gauge\nnncache_config_valid 0\n");
+	assert_holds(buf_text(&out), "\nnncache_oldest_unfinished_age_seconds 192\n");
+	assert_holds(buf_text(&out), "\nnncache_uploaded_bytes_total{cache=\"main\"} 1048576\n");
+	assert_holds(buf_text(&out), "\nnncache_jobs{cache=\"main\",state=\"failed\"} 3\n");
+	assert_holds(buf_text(&out), "\nnncache_cache_state{cache=\"main\",state=\"error\"} 1\n");
+	assert_holds(buf_text(&out), "\nnncache_cache_state{cache=\"main\",state=\"ok\"} 0\n");
+	assert_holds(buf_text(&out), "{cache=\"a\\\"b\\\\c\\\\x0Ad\",state=\"paused\"} 1\n");
+	json_decref(model);
+}
+
+static void metrics_without_an_answer_say_that_it_is_down(void **state)
+{
+	CLEANUP(buf_fini) struct buf out = { .max = KIB(4) };
+	(void)state;
+
+	metrics_format(&out, NULL);
+	assert_string_equal(buf_text(&out), "# HELP nncache_up Whether the daemon answers.\n"
+	                                    "# TYPE nncache_up gauge\nnncache_up 0\n");
+}
+
 static void no_line_of_the_screen_is_wider_than_the_terminal(void **state)
 {
 	json_t *model = load(busy);
@@ -541,6 +572,8 @@ int main(void)
 		cmocka_unit_test(a_time_before_1970_is_none),
 		cmocka_unit_test(text_that_is_no_utf_8_does_not_break_the_json),
 		cmocka_unit_test(the_screen_says_what_goes_on_and_what_to_do),
+		cmocka_unit_test(metrics_name_what_is_there_and_escape_what_comes_from_outside),
+		cmocka_unit_test(metrics_without_an_answer_say_that_it_is_down),
 		cmocka_unit_test(no_line_of_the_screen_is_wider_than_the_terminal),
 		cmocka_unit_test(an_idle_daemon_has_a_short_screen),
 		cmocka_unit_test(without_a_daemon_its_directories_are_counted),
