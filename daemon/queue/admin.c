@@ -151,11 +151,21 @@ struct named_root {
 	char *path;
 };
 
-static int forget_root(struct queue_db *q, const struct named_root *root, struct error *err)
+/* Where everything goes, nothing is left behind, and all of it is counted. */
+static bool leaves_orphans(const struct queue_selector *which)
+{
+	return which->path != NULL || which->caches != 0 || which->failed_only;
+}
+
+static int forget_root(struct queue_db *q, const struct queue_forget *forget, const struct named_root *root,
+                       struct error *err)
 {
 	if (root_drop(q, root->id, root->request, err) < 0)
 		return -1;
 	count_root(q, root->state, ROOT_N_STATES);
+	if (leaves_orphans(&forget->which) &&
+	    chore_add(q, CHORE_ORPHANS, root->id, 0, forget->now_unix_s, err) < 0)
+		return -1;
 	return root->is_protected ? root_release(q, root->path, err) : 0;
 }
 
@@ -177,7 +187,8 @@ static void named_roots_free(struct named_root *roots, size_t n)
 
 /* Runs ST, whose rows are (id, request, state, unprotected, path), and forgets what it finds. Returns the
  * number of them, or -1. */
-static int forget_found_roots(struct queue_db *q, struct stmt *st, struct error *err)
+static int forget_found_roots(struct queue_db *q, const struct queue_forget *forget, struct stmt *st,
+                              struct error *err)
 {
 	struct named_root *roots = calloc(PAGE_ROWS, sizeof(*roots));
 	enum stmt_result result = STMT_DONE;
@@ -191,13 +202,14 @@ static int forget_found_roots(struct queue_db *q, struct stmt *st, struct error 
 	if (result == STMT_FAILED)
 		rc = -1;
 	for (size_t i = 0; rc == 0 && i < n; i++)
-		rc = forget_root(q, &roots[i], err);
+		rc = forget_root(q, forget, &roots[i], err);
 	named_roots_free(roots, n);
 	return rc < 0 ? -1 : (int)n;
 }
 
 /* The queued roots of a path whose own jobs are all gone or done now. */
-static int forget_roots_of_job(struct queue_db *q, const struct job *job, struct error *err)
+static int forget_roots_of_job(struct queue_db *q, const struct queue_forget *forget, const struct job *job,
+                               struct error *err)
 {
 	STMT(st, q->db,
 	     "SELECT t.id, t.request, t.state, t.unprotected, t.path FROM path p"
@@ -206,7 +218,7 @@ static int forget_roots_of_job(struct queue_db *q, const struct job *job, struct
 	     " AND (r.caches IS NULL OR instr(r.caches, ',' || j.cache || ',') > 0)) LIMIT 256");
 
 	stmt_bind_int(st, ":path", job->path);
-	return forget_found_roots(q, st, err) < 0 ? -1 : 0;
+	return forget_found_roots(q, forget, st, err) < 0 ? -1 : 0;
 }
 
 static int drop_job(struct queue_db *q, int64_t id, struct error *err)
@@ -225,7 +237,7 @@ static int forget_job(struct queue_db *q, struct queue_forget *forget, const str
 	count_job(q, job->cache, job->state, JOB_N_STATES);
 	forget->n_changed++;
 	if (chore_start(q, CHORE_FORGOTTEN, job->path, job->cache, forget->now_unix_s, err) < 0 ||
-	    (job->is_root && forget_roots_of_job(q, job, err) < 0))
+	    (job->is_root && forget_roots_of_job(q, forget, job, err) < 0))
 		return -1;
 	return root_check(q, job->root, forget->now_unix_s, err);
 }
@@ -329,7 +341,7 @@ static int forget_roots(struct queue_db *q, struct queue_forget *forget, struct 
 	if (forget->which.path != NULL)
 		stmt_bind_text(st, ":path", forget->which.path);
 	stmt_bind_int(st, ":failed", forget->which.failed_only);
-	n = forget_found_roots(q, st, err);
+	n = forget_found_roots(q, forget, st, err);
 	if (n < 0)
 		return -1;
 	forget->n_changed += (uint64_t)n;

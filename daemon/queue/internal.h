@@ -172,6 +172,7 @@ enum chore_kind {
 	CHORE_ROOTS,      /* its jobs ended: roots that name it may be done (any cache) */
 	CHORE_DISCONNECT, /* the cache is configured no more (any path) */
 	CHORE_RECONNECT,
+	CHORE_ORPHANS, /* the root with this id was forgotten (any cache) */
 };
 /* Does the first page at once, and leaves the rest to the chores. */
 int chore_start(struct queue_db *q, enum chore_kind kind, int64_t path, int64_t cache_id, int64_t now,
@@ -184,6 +185,12 @@ int chores_run(struct queue_db *q, struct queue_op *op);
 int job_block(struct queue_db *q, struct job *job, int64_t by_path, int64_t now, struct error *err)
 	MUST_CHECK;
 int job_withhold(struct queue_db *q, struct job *job, int64_t by_path, int64_t now, struct error *err)
+	MUST_CHECK;
+
+/* ---- orphans.c */
+
+/* One page of the jobs of a forgotten root; *AFTER moves on from 0. */
+int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_more, struct error *err)
 	MUST_CHECK;
 
 /* ---- requests.c */

@@ -344,7 +344,8 @@ struct queue_retry {
 	uint64_t n_changed; /* out */
 };
 /* QUEUE_FORGET: unfinished jobs (not claimed ones) and roots go, without being done; what needs them
- * is blocked. */
+ * is blocked. What only a forgotten root needed goes too, in pages that go on by themselves, and is not in
+ * N_CHANGED. */
 struct queue_forget {
 	struct queue_op op;
 	int64_t now_unix_s;

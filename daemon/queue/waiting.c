@@ -242,6 +242,7 @@ static int is_current(struct queue_db *q, const struct chore *chore, struct erro
 	case CHORE_ROOTS:
 	case CHORE_DISCONNECT:
 	case CHORE_RECONNECT:
+	case CHORE_ORPHANS:
 		break;
 	}
 	return 1;
@@ -346,6 +347,8 @@ static int run_page(struct queue_db *q, struct chore *chore, bool *ret_more, str
 		if (endpoint_number(q, chore->cache) == NO_NUMBER)
 			return 0;
 		return unblock_page(q, chore, ret_more, err);
+	case CHORE_ORPHANS:
+		return orphans_page(q, chore->path, &chore->after, ret_more, err);
 	}
 	return 0; /* of a kind that is known no more: dropped */
 }

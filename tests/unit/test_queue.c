@@ -1480,6 +1480,51 @@ static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
 	assert_counts_survive();
 }
 
+static void what_only_a_forgotten_root_needed_goes_with_it(void **state)
+{
+	struct queue_job jobs[2];
+	(void)state;
+
+	PUSH({ .path = 4, .refs = { 1 } });
+	PUSH({ .path = 5 }, { .path = 1 }, { .path = 2, .refs = { 1, 5 } }, { .path = 3, .refs = { 2 } });
+	jobs[0] = take(4);
+	jobs[1] = take(5);
+	forget(P(3), 0, false);
+	assert_string_equal(released, "p3");
+	assert_counts(3, 0, 0, 0, 0, 0); /* 4, 1 which it refers to, and 5, which is in flight */
+	finish(&jobs[1]);
+	upload(1);
+	finish(&jobs[0]);
+	assert_string_equal(released, "p4");
+	assert_counts(0, 0, 0, 0, 0, 3);
+	assert_counts_survive();
+}
+
+static void what_a_forgotten_root_left_goes_though_it_was_queued_in_another_order(void **state)
+{
+	(void)state;
+
+	PUSH({ .path = 3 });
+	PUSH({ .path = 1 }, { .path = 2 }, { .path = 3, .refs = { 1, 2 } });
+	forget(P(3), 0, false);
+	assert_counts(0, 0, 0, 0, 0, 0);
+	assert_counts_survive();
+}
+
+static void a_new_root_has_not_the_number_of_one_whose_jobs_are_there(void **state)
+{
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 3, .refs = { 1 } });
+	job = take(1);
+	forget(P(3), 0, false);
+	PUSH({ .path = 4 });
+	upload(4);
+	assert_string_equal(released, "p4"); /* whatever becomes of the forgotten root's job */
+	finish(&job);
+}
+
 static void what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it(void **state)
 {
 	struct queue_retry retry = { .now_unix_s = now };
@@ -1487,9 +1532,9 @@ static void what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it(void *
 	(void)state;
 
 	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } }); /* 1 was there */
+	job = take(2);
 	forget(P(3), 0, false);
 	assert_string_equal(released, "p3");
-	job = take(2);
 	assert_int_equal(publish(&job), PUBLISH_LATER);
 	queue_job_fini(&job);
 	assert_counts(0, 0, 0, 1, 0, 0);
@@ -2223,6 +2268,9 @@ int main(void)
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
+		TEST(what_only_a_forgotten_root_needed_goes_with_it),
+		TEST(what_a_forgotten_root_left_goes_though_it_was_queued_in_another_order),
+		TEST(a_new_root_has_not_the_number_of_one_whose_jobs_are_there),
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),

@@ -1,0 +1,91 @@
+/* The jobs that a forgotten root leaves behind. Nobody protects their paths any more, and nothing would look
+ * at them again: those that no unfinished root needs go with it. What another root needs, because it names
+ * the path or its closure leads there, stays; so does what is in flight, which ends by itself.
+ *
+ * A page at a time, with the highest ids first: what refers goes before what it refers to. Where the ids
+ * stand in another order, since closures share paths, the walk begins anew; each time something has gone. */
+#include "daemon/queue/internal.h"
+
+static int read_page(struct queue_db *q, int64_t root, int64_t after, struct job jobs[PAGE_ROWS],
+                     size_t *ret_n, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT " JOB_COLUMNS " FROM job j WHERE j.root = :root AND j.state < 5 AND j.id < :before"
+	     " ORDER BY j.id DESC LIMIT 256");
+	enum stmt_result result;
+	size_t n = 0;
+
+	stmt_bind_int(st, ":root", root);
+	stmt_bind_int(st, ":before", INT64_MAX - after);
+	while ((result = stmt_step(st, err)) == STMT_ROW)
+		job_read(st, 0, &jobs[n++]);
+	*ret_n = n;
+	return result == STMT_DONE ? 0 : -1;
+}
+
+/* Does an unfinished root name its path, or an unfinished job on this cache refer to it? */
+static int is_needed(struct queue_db *q, const struct job *job, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT EXISTS (SELECT 1 FROM path p JOIN root t ON t.path = p.path AND t.state IN (0, 1, 2)"
+	     " WHERE p.id = :path) OR EXISTS (SELECT 1 FROM reference r"
+	     " JOIN job k ON k.path = r.path AND k.cache = :cache AND k.state < 5 WHERE r.refers_to = "
+	     ":path)");
+
+	stmt_bind_int(st, ":path", job->path);
+	stmt_bind_int(st, ":cache", job->cache);
+	return stmt_step(st, err) == STMT_ROW ? stmt_int(st, 0) != 0 : -1;
+}
+
+/* Does it refer to one that was passed over because of it? */
+static int was_passed_over(struct queue_db *q, const struct job *job, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT 1 FROM reference r JOIN job k ON k.path = r.refers_to AND k.cache = :cache"
+	     " WHERE r.path = :path AND k.root = :root AND k.state < 5 AND k.id > :id LIMIT 1");
+	enum stmt_result result;
+
+	stmt_bind_int(st, ":path", job->path);
+	stmt_bind_int(st, ":cache", job->cache);
+	stmt_bind_int(st, ":root", job->root);
+	stmt_bind_int(st, ":id", job->id);
+	result = stmt_step(st, err);
+	return result == STMT_FAILED ? -1 : result == STMT_ROW;
+}
+
+/* Returns 1 if the walk has to begin anew. */
+static int drop(struct queue_db *q, const struct job *job, struct error *err)
+{
+	STMT(st, q->db, "DELETE FROM job WHERE id = :id");
+
+	stmt_bind_int(st, ":id", job->id);
+	if (stmt_run(st, err) < 0)
+		return -1;
+	count_job(q, job->cache, job->state, JOB_N_STATES);
+	return was_passed_over(q, job, err);
+}
+
+int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_more, struct error *err)
+{
+	struct job jobs[PAGE_ROWS];
+	bool anew = false;
+	size_t n;
+
+	if (read_page(q, root, *after, jobs, &n, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		int rc = id_set_has(&q->claimed_jobs, jobs[i].id) ? 1 : is_needed(q, &jobs[i], err);
+
+		if (rc == 0) {
+			rc = drop(q, &jobs[i], err);
+			anew = anew || rc == 1;
+		}
+		if (rc < 0)
+			return -1;
+		*after = INT64_MAX - jobs[i].id;
+	}
+	if (anew)
+		*after = 0;
+	*ret_more = anew || n == PAGE_ROWS;
+	return 0;
+}
