@@ -1,6 +1,7 @@
 /* intake: hand-overs, spool files, stray roots and resolving, with the real queue, GC roots, and a store
  * that is a database below a scratch directory. */
 #include <fcntl.h>
+#include <sched.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/spool.h"
-#include "daemon/intake/intake.h"
+#include "daemon/intake/parts.h"
 #include "daemon/loop/timer.h"
 #include "tests/unit/test.h"
 
@@ -449,6 +450,46 @@ static void a_root_stays_while_its_path_is_handed_over_again(void **state)
 	assert_false(is_rooted(OUT));
 }
 
+/* The second hand-over has made its root already, its row is not written yet, and the first one ends. */
+static void a_root_made_by_a_second_hand_over_is_not_released_by_the_first(void **state)
+{
+	const char *const paths[] = { OUT };
+	char *const released[] = { (char *)(uintptr_t)OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	/* A store thread makes it; the loop, which would hear of the row, stands still. */
+	for (uint64_t until_ms = clock_mono_ms() + 10000; !is_rooted(OUT) && clock_mono_ms() < until_ms;)
+		sched_yield();
+	intake_released(t.intake, released, 1);
+	run_until(is_handed_over);
+	assert_int_equal(h.err.kind, ERROR_NONE);
+	assert_true(is_rooted(OUT));
+}
+
+static bool no_claim_is_under_way(void)
+{
+	return t.is_ready && !resolve_is_busy(&t.intake->resolve);
+}
+
+/* Both go into one transaction: the claim finds nothing, and hears of the path before it has ended. */
+static void what_comes_in_behind_an_empty_claim_is_resolved_at_once(void **state)
+{
+	const char *const paths[] = { OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(no_claim_is_under_way);
+	intake_poke(t.intake);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_QUEUED), 1);
+}
+
 static void caches_that_are_only_read_withhold_and_say_so(void **state)
 {
 	const char *const paths[] = { OUT };
@@ -672,6 +713,8 @@ int main(void)
 		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
+		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
+		TEST(what_comes_in_behind_an_empty_claim_is_resolved_at_once),
 		TEST(caches_that_are_only_read_withhold_and_say_so),
 		TEST(spool_files_are_taken_in_and_bad_ones_set_aside),
 		TEST(a_spool_file_of_another_user_is_set_aside),
