@@ -105,7 +105,8 @@ static void on_ready(void *ctx)
 static void on_set_aside(void *ctx)
 {
 	(void)ctx;
-	violated("I4", "a good spool file was set aside");
+	if (life.intake != NULL && intake_n_bad_spool_files(life.intake) > 0)
+		violated("I4", "a good spool file was set aside");
 }
 
 /* ---- open -------------------------------------------------------------------------------------------- */
