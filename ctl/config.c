@@ -12,6 +12,7 @@
 #include "ctl/model.h"
 
 #define OUTPUT_MAX MIB(4)
+#define WARNING    "warning: "
 
 /* Beside us, as installed or as built; NULL: wherever PATH has it. */
 static const char *find_nncached(char path[PATH_MAX])
@@ -89,17 +90,23 @@ static int ask_nncached(const char *option, const char *file, struct buf *out)
 static int check(const struct ctl *ctl, const char *file)
 {
 	CLEANUP(buf_fini) struct buf out = { .max = OUTPUT_MAX };
-	json_t *messages;
+	json_t *messages, *warnings;
 	int status;
 
 	if (!ctl->json)
 		return become_nncached("--check-config", file);
 	status = ask_nncached("--check-config", file, &out);
 	messages = json_array();
-	if (status != CTL_DONE && out.data != NULL)
-		for (char *line = strtok(out.data, "\n"); line != NULL; line = strtok(NULL, "\n"))
+	warnings = json_array();
+	for (char *line = out.data != NULL ? strtok(out.data, "\n") : NULL; line != NULL;
+	     line = strtok(NULL, "\n")) {
+		if (strncmp(line, WARNING, strlen(WARNING)) == 0)
+			json_array_append_new(warnings, model_text(line + strlen(WARNING)));
+		else if (status != CTL_DONE)
 			json_array_append_new(messages, model_text(line));
-	if (output_json(json_pack("{s:b, s:o}", "ok", status == CTL_DONE, "messages", messages),
+	}
+	if (output_json(json_pack("{s:b, s:o, s:o}", "ok", status == CTL_DONE, "messages", messages,
+	                          "warnings", warnings),
 	                JSON_INDENT(2)) < 0)
 		return CTL_FAILED;
 	return status;

@@ -66,6 +66,7 @@ static const struct field cache_fields[] = {
 	{ "since", "since", FIELD_TIME },
 	{ "next-try", "next_try", FIELD_TIME },
 	{ "message", "message", FIELD_TEXT },
+	{ "note", "note", FIELD_TEXT },
 	{ 0 },
 };
 

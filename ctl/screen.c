@@ -35,16 +35,22 @@ static void put_head(struct output *o, const json_t *model)
 }
 
 /* What a person must do something about, each line of it. */
-static void put_warning(struct output *o, const char *head, const char *text)
+static void put_lines(struct output *o, enum style style, const char *head, const char *next_head,
+                      const char *text)
 {
 	while (*text != '\0') {
 		size_t n = strcspn(text, "\n");
 
-		output_put(o, STYLE_BAD, "%s%.*s", head, (int)n, text);
+		output_put(o, style, "%s%.*s", head, (int)n, text);
 		output_end_line(o);
-		head = "  ";
+		head = next_head;
 		text += n + (text[n] == '\n');
 	}
+}
+
+static void put_warning(struct output *o, const char *head, const char *text)
+{
+	put_lines(o, STYLE_BAD, head, "  ", text);
 }
 
 static void put_warnings(struct output *o, const json_t *model)
@@ -158,6 +164,7 @@ static void put_cache_notes(struct output *o, const json_t *cache, int64_t now_u
 	}
 	if (model_has(cache, "message"))
 		put_warning(o, "  ", model_get_text(cache, "message"));
+	put_lines(o, STYLE_WARN, "  note: ", "  note: ", model_get_text(cache, "note"));
 	if (model_has(cache, "since")) {
 		int64_t next_try = model_get_int(cache, "next_try");
 

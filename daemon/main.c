@@ -125,10 +125,16 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 
 static int check(struct config *config, const struct buf *messages)
 {
+	struct buf warnings;
+
 	if (config == NULL || messages->len > 0) {
 		fputs(buf_text(messages), stderr);
 		return config == NULL ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
+	buf_init(&warnings, KIB(64));
+	config_format_warnings(config, &warnings);
+	fputs(buf_text(&warnings), stderr);
+	buf_fini(&warnings);
 	puts("The configuration is fine.");
 	return EXIT_SUCCESS;
 }

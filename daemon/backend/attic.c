@@ -167,6 +167,20 @@ static bool is_same_host(const char *url, const char *base)
 	return strncmp(url, base, n) == 0 && (url[n] == '/' || url[n] == '\0');
 }
 
+static void announce(struct backend *backend, const json_t *root)
+{
+	const json_t *is_public = json_object_get(root, "is_public");
+	json_int_t period =
+		json_integer_value(json_object_get(json_object_get(root, "retention_period"), "Period"));
+
+	backend->announced = (struct backend_announced){ .retention_s = period > 0 ? (uint64_t)period : 0 };
+	if (json_is_boolean(is_public))
+		backend->announced.visibility =
+			json_is_true(is_public) ? VISIBILITY_PUBLIC : VISIBILITY_PRIVATE;
+	announce_reader_url(backend, json_string_value(json_object_get(root, "substituter_endpoint")));
+	announce_key(backend, json_string_value(json_object_get(root, "public_key")));
+}
+
 static int check_config(const struct attic_call *call, const json_t *root, struct error *err)
 {
 	const char *store_dir = json_string_value(json_object_get(root, "store_dir"));
@@ -199,6 +213,7 @@ static void on_config(struct http_request *req)
 		return;
 	}
 	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, &why);
+	announce(&call->attic->backend, root);
 	rc = root == NULL ? refuse_config(call, why.text, &err) : check_config(call, root, &err);
 	json_decref(root);
 	if (rc < 0)

@@ -14,6 +14,7 @@
 #include "daemon/body/body.h"
 #include "daemon/config/config.h"
 #include "daemon/format/path_info.h"
+#include "daemon/format/signature.h"
 #include "daemon/http/http.h"
 
 enum publish_kind { PUBLISH_SEPARATE, PUBLISH_WHOLE };
@@ -68,8 +69,25 @@ struct backend_ops {
 	/* TEXT is borrowed until done. */
 	void (*put_info_start)(struct backend *backend, struct backend_op *op,
 	                       const struct backend_object *object, const char *text, size_t len);
+	/* Finds out announced.visibility: asks for nix-cache-info as somebody without credentials. What goes
+	 * wrong leaves it unknown and is no error. One at a time. NULL for a kind that says it when it is
+	 * prepared, or of which nobody can tell. */
+	void (*look_start)(struct backend *backend, struct backend_op *op);
 	void (*cancel)(struct backend_op *op);  /* done still fires, CANCELED */
 	void (*close)(struct backend *backend); /* no op may run; may need one more turn of the loop */
+};
+
+#define ANNOUNCED_URL_SIZE 512
+#define ANNOUNCED_KEYS_MAX 4
+#define ANNOUNCED_KEY_SIZE (KEY_NAME_MAX + sizeof(":") + 44)
+/* What a cache said of itself when it was last prepared: words of a server, plain and bounded, to be shown
+ * and compared. */
+struct backend_announced {
+	enum visibility visibility;
+	char reader_url[ANNOUNCED_URL_SIZE];               /* what its readers list; "": it did not say */
+	char keys[ANNOUNCED_KEYS_MAX][ANNOUNCED_KEY_SIZE]; /* "name:base64", with which it signs */
+	size_t n_keys;
+	uint64_t retention_s; /* it may drop what is older; 0: it did not say */
 };
 
 struct backend { /* the kinds embed it */
@@ -77,6 +95,7 @@ struct backend { /* the kinds embed it */
 	struct loop *loop;
 	bool streams; /* a body longer than one block may be sent while it grows; http clears it once a server
 	                 refuses */
+	struct backend_announced announced;
 };
 
 /* Opens the backend for CACHE (borrowed while open), for reading and writing. HTTP is shared.

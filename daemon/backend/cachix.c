@@ -87,6 +87,21 @@ static void prepare_end(struct prepare_call *call, const struct error *err)
 	op->done(op);
 }
 
+static void announce(struct backend *backend, const json_t *root)
+{
+	const json_t *is_public = json_object_get(root, "isPublic"), *keys;
+	size_t i;
+	json_t *key;
+
+	backend->announced = (struct backend_announced){ 0 };
+	if (json_is_boolean(is_public))
+		backend->announced.visibility =
+			json_is_true(is_public) ? VISIBILITY_PUBLIC : VISIBILITY_PRIVATE;
+	announce_reader_url(backend, json_string_value(json_object_get(root, "uri")));
+	keys = json_object_get(root, "publicSigningKeys");
+	json_array_foreach(keys, i, key) announce_key(backend, json_string_value(key));
+}
+
 static int check_cache(const struct prepare_call *call, const json_t *root, struct error *err)
 {
 	const char *name = json_string_value(json_object_get(root, "name"));
@@ -117,6 +132,7 @@ static void on_cache(struct http_request *req)
 		return;
 	}
 	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
+	announce(&call->cachix->backend, root);
 	rc = check_cache(call, root, &err);
 	json_decref(root);
 	prepare_end(call, rc < 0 ? &err : NULL);

@@ -23,6 +23,7 @@
 #include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/kind.h"
+#include "daemon/backend/visible.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/http/fault.h"
 
@@ -31,6 +32,7 @@
 struct http_cache {
 	struct backend backend;
 	struct http_client *client;
+	struct visible *visible; /* NULL for reading only */
 	char *url;
 	char *store_dir;
 	bool is_unconditional; /* it refused If-None-Match, and took the same without */
@@ -481,12 +483,18 @@ static void put_info_start(struct backend *backend, struct backend_op *op,
 	send_start(call);
 }
 
+static void look_start(struct backend *backend, struct backend_op *op)
+{
+	visible_ask_start(CONTAINER_OF(backend, struct http_cache, backend)->visible, backend, op);
+}
+
 static void cache_cancel(struct backend_op *op)
 {
 	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "canceled" };
+	struct http_cache *cache = CONTAINER_OF(op->backend, struct http_cache, backend);
 	struct http_call *call = op->call;
 
-	if (call == NULL)
+	if (visible_cancel(cache->visible, op) || call == NULL)
 		return;
 	if (call->state == CALL_WAITING)
 		call_end_later(call, &canceled);
@@ -499,6 +507,7 @@ static void cache_close(struct backend *backend)
 	struct http_cache *cache = CONTAINER_OF(backend, struct http_cache, backend);
 
 	http_client_close(cache->client);
+	visible_close(cache->visible);
 	free(cache->url);
 	free(cache->store_dir);
 	free(cache);
@@ -511,6 +520,7 @@ static const struct backend_ops http_ops = {
 	.find_nar_start = find_nar_start,
 	.put_nar_start = put_nar_start,
 	.put_info_start = put_info_start,
+	.look_start = look_start,
 	.cancel = cache_cancel,
 	.close = cache_close,
 };
@@ -532,8 +542,10 @@ int http_backend_open(struct backend **ret, struct loop *loop, struct http *http
 		error_set(err, ERROR_TRANSIENT, "out of memory");
 		goto fail;
 	}
-	if (http_client_open(&cache->client, http, options, err) < 0)
+	if (http_client_open(&cache->client, http, options, err) < 0 ||
+	    (store_dir != NULL && visible_open(&cache->visible, http, options, url, store_dir, err) < 0))
 		goto fail;
+	announce_reader_url(&cache->backend, url);
 	cache->backend.ops = store_dir != NULL ? &http_ops : &http_reading_ops;
 	cache->backend.loop = loop;
 	cache->backend.streams = true;

@@ -98,6 +98,30 @@ void make_plain(char *text)
 			*text = ' ';
 }
 
+void announce_key(struct backend *backend, const char *text)
+{
+	struct backend_announced *announced = &backend->announced;
+	struct public_key key;
+	struct error err;
+
+	if (text == NULL || strlen(text) >= ANNOUNCED_KEY_SIZE || announced->n_keys == ANNOUNCED_KEYS_MAX ||
+	    public_key_parse(&key, text, &err) < 0)
+		return;
+	strcpy(announced->keys[announced->n_keys++], text);
+}
+
+void announce_reader_url(struct backend *backend, const char *text)
+{
+	char *url = backend->announced.reader_url;
+
+	if (text == NULL || strlen(text) >= ANNOUNCED_URL_SIZE)
+		return;
+	strcpy(url, text);
+	make_plain(url);
+	for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
+		url[n - 1] = '\0';
+}
+
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path)
 {
 	snprintf(key, NARINFO_KEY_SIZE, "%.*s.narinfo", STORE_HASH_LEN, store_path_base(path));

@@ -38,6 +38,10 @@ void wipe_text(char **text);
 /* Makes each control character of TEXT a blank: words of a server, on the way to a person. */
 void make_plain(char *text);
 
+/* For what a cache announces: takes TEXT (may be NULL), unless it is too long or no such thing. */
+void announce_key(struct backend *backend, const char *text);
+void announce_reader_url(struct backend *backend, const char *text);
+
 /* "HASH.narinfo" of the store path PATH. */
 const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
 

@@ -17,12 +17,14 @@
 #include "common/log.h"
 #include "daemon/backend/kind.h"
 #include "daemon/backend/s3_parts.h"
+#include "daemon/backend/visible.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/http/fault.h"
 
 struct s3_cache {
 	struct backend backend;
 	struct s3_bucket bucket;
+	struct visible *visible;
 	char *store_dir;
 };
 
@@ -508,12 +510,18 @@ static void abandon_start(struct backend *backend, struct backend_op *op, const 
 	call_request(call, CALL_ABANDONING, on_abandoned);
 }
 
+static void look_start(struct backend *backend, struct backend_op *op)
+{
+	visible_ask_start(CONTAINER_OF(backend, struct s3_cache, backend)->visible, backend, op);
+}
+
 static void cache_cancel(struct backend_op *op)
 {
 	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "canceled" };
+	struct s3_cache *cache = CONTAINER_OF(op->backend, struct s3_cache, backend);
 	struct s3_call *call = op->call;
 
-	if (call == NULL)
+	if (visible_cancel(cache->visible, op) || call == NULL)
 		return;
 	if (call->state == CALL_WAITING)
 		call_end_later(call, &canceled);
@@ -529,6 +537,7 @@ static void cache_close(struct backend *backend)
 
 	aws_credentials_close(cache->bucket.credentials);
 	http_client_close(cache->bucket.client);
+	visible_close(cache->visible);
 	free(cache->bucket.storage_class);
 	free(cache->store_dir);
 	free(cache);
@@ -543,6 +552,7 @@ static const struct backend_ops s3_ops = {
 	.put_noted = put_noted,
 	.put_info_start = put_info_start,
 	.abandon_start = abandon_start,
+	.look_start = look_start,
 	.cancel = cache_cancel,
 	.close = cache_close,
 };
@@ -581,10 +591,12 @@ int s3_backend_open(struct backend **ret, struct loop *loop, struct http *http,
 	cache->backend.ops = &s3_ops;
 	cache->backend.loop = loop;
 	cache->bucket.loop = loop;
-	if (open_bucket(&cache->bucket, http, options, config, err) < 0) {
+	if (open_bucket(&cache->bucket, http, options, config, err) < 0 ||
+	    visible_open(&cache->visible, http, options, cache->bucket.place.base_url, store_dir, err) < 0) {
 		cache_close(&cache->backend);
 		return -1;
 	}
+	announce_reader_url(&cache->backend, cache->bucket.place.base_url);
 	*ret = &cache->backend;
 	return 0;
 }

@@ -160,6 +160,16 @@ void config_format(const struct config *config, struct buf *out);
 const struct cache_config *config_find_cache(const struct config *config, const char *name); /* or NULL */
 const struct upstream_config *config_find_upstream(const struct config *config, const char *name);
 
+/* Can everybody who reaches a cache read it? */
+enum visibility { VISIBILITY_UNKNOWN, VISIBILITY_PRIVATE, VISIBILITY_PUBLIC };
+
+/* What the section of CACHE allows, and may not have been meant: a sentence, static; NULL: nothing of the
+ * kind. Only for caches that are pushed to. With VISIBILITY_UNKNOWN, as far as the section alone tells. */
+const char *config_warn_unsigned(const struct cache_config *cache);
+const char *config_warn_public(const struct cache_config *cache, enum visibility visibility);
+/* Appends a line "warning: FILE:LINE: [cache "NAME"]: SENTENCE" for each that the settings alone tell. */
+void config_format_warnings(const struct config *config, struct buf *out);
+
 /* What NEXT has other than OLD: TELL is called for each section that is new or removed, and each key that
  * changed. Texts are borrowed for the call; NAME is NULL for [daemon], KEY for a whole section. */
 enum config_change_what { CONFIG_CHANGED, CONFIG_NEW, CONFIG_REMOVED };

@@ -18,6 +18,7 @@ struct cache_view {
 	uint64_t rate_bytes;
 	int64_t paused_until_unix_s; /* 0: is not paused */
 	bool is_target;
+	enum visibility visibility;
 };
 
 /* A claimed job is still ready to the queue; what is in flight is shown as that alone. */
@@ -37,6 +38,7 @@ static struct cache_view view_cache(const struct server *server, size_t i)
 		v.has_outage = uploader_get_outage(uploader, i, &v.outage);
 		v.pace = uploader_pace(uploader, i);
 		v.n_in_flight = uploader_n_in_flight(uploader, i);
+		v.visibility = uploader_visibility(uploader, i);
 		v.rate_bytes = uploader_rate_bytes(uploader, i);
 		v.is_target = (uploader_targets(uploader) >> i & 1) != 0;
 	}
@@ -56,6 +58,18 @@ static const char *cache_state(const struct cache_view *v)
 	if (v->counts->jobs[JOB_DELAYED] > 0 && v->n_ready == 0 && v->n_in_flight == 0)
 		return "waiting";
 	return "ok";
+}
+
+/* A line for each thing that is allowed and may not have been meant. */
+static void put_note(struct buf *out, const struct cache_config *cache, enum visibility visibility)
+{
+	const char *is_unsigned = config_warn_unsigned(cache),
+		   *is_public = config_warn_public(cache, visibility);
+	char text[1024];
+
+	snprintf(text, sizeof(text), "%s%s%s", is_unsigned != NULL ? is_unsigned : "",
+	         is_unsigned != NULL && is_public != NULL ? "\n" : "", is_public != NULL ? is_public : "");
+	record_text(out, "note", *text != '\0' ? text : NULL);
 }
 
 static void put_cache(struct buf *out, const struct cache_config *cache, const struct cache_view *v)
@@ -92,6 +106,7 @@ static void put_cache(struct buf *out, const struct cache_config *cache, const s
 		record_int(out, "next-try", v->outage.next_try_unix_s);
 	}
 	record_text(out, "message", v->message);
+	put_note(out, cache, v->visibility);
 	record_end(out);
 }
 

@@ -52,11 +52,44 @@ static bool has_waiting_probe(const struct upload_cache *cache)
 	return false;
 }
 
+static void on_looked(struct backend_op *op)
+{
+	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, look_op);
+
+	cache->visibility = op->backend->announced.visibility;
+	link_unref(cache->look_link);
+	cache->look_link = NULL;
+	if (cache->uploader->closing)
+		uploader_maybe_closed(cache->uploader);
+}
+
+/* Who can read it is for status alone: no upload waits for that. */
+static void look(struct upload_cache *cache)
+{
+	struct backend *backend = cache->link->backend;
+
+	if (backend->ops->look_start == NULL) {
+		cache->visibility = backend->announced.visibility;
+	} else if (cache->look_link == NULL && !cache->uploader->closing) {
+		cache->look_link = link_ref(cache->link);
+		cache->look_op = (struct backend_op){ .done = on_looked };
+		backend->ops->look_start(backend, &cache->look_op);
+	}
+}
+
+void cache_cancel_look(struct upload_cache *cache)
+{
+	if (cache->look_link != NULL)
+		cache->look_link->backend->ops->cancel(&cache->look_op);
+}
+
 static void on_prepared(struct backend_op *op)
 {
 	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, prepare_op);
 
 	cache->prepared = CACHE_PREPARED;
+	if (op->err.kind == ERROR_NONE)
+		look(cache);
 	if (op->err.kind != ERROR_NONE)
 		drop_link(cache); /* a mended token or key is read again with the next try */
 	else

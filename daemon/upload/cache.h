@@ -26,6 +26,9 @@ struct upload_cache {
 	uint64_t secrets_stamp;  /* of the files, before it was */
 	enum prepare_state prepared;
 	struct backend_op prepare_op;
+	enum visibility visibility;   /* as last announced */
+	struct cache_link *look_link; /* NULL while nobody looks */
+	struct backend_op look_op;
 	bool reads_only;
 
 	struct breaker breaker;
@@ -49,6 +52,7 @@ struct upload_cache {
 int cache_open(struct upload_cache *cache, struct error *err) MUST_CHECK;
 /* Makes sure that the cache is prepared; upload_prepared follows for every upload that waits. */
 void cache_prepare(struct upload_cache *cache);
+void cache_cancel_look(struct upload_cache *cache); /* whether or not one goes on */
 /* Takes what may be taken now, and sees to it that there is a timer for the rest. */
 void cache_claim(struct upload_cache *cache);
 /* Something changed: probes at once if the breaker is open, and claims. */

@@ -55,6 +55,8 @@ bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct u
 size_t uploader_pace(const struct uploader *uploader, size_t cache);
 /* Why this cache gets nothing, or NULL; and bytes sent per second lately. */
 const char *uploader_message(const struct uploader *uploader, size_t cache);
+/* Who can read it; unknown before the cache was first reached. */
+enum visibility uploader_visibility(const struct uploader *uploader, size_t cache);
 uint64_t uploader_rate_bytes(const struct uploader *uploader, size_t cache);
 
 #endif

@@ -357,7 +357,8 @@ void uploader_maybe_closed(struct uploader *uploader)
 	for (size_t i = 0; i < uploader->n_caches; i++) {
 		const struct upload_cache *cache = &uploader->caches[i];
 
-		n_busy += cache->n_uploads + cache->is_claiming + (cache->prepared == CACHE_PREPARING);
+		n_busy += cache->n_uploads + cache->is_claiming + (cache->prepared == CACHE_PREPARING) +
+		          (cache->look_link != NULL);
 	}
 	if (n_busy == 0)
 		loop_post(uploader->loop, &uploader->close_post, on_close_turn);
@@ -380,6 +381,7 @@ void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx)
 		}
 		if (cache->prepared == CACHE_PREPARING)
 			cache->link->backend->ops->cancel(&cache->prepare_op);
+		cache_cancel_look(cache);
 		timer_close(&cache->due, on_due_closed);
 	}
 	timer_close(&uploader->retry, on_retry_closed);
@@ -429,6 +431,11 @@ const char *uploader_message(const struct uploader *uploader, size_t cache)
 	if (c->breaker.is_open)
 		return c->breaker.fault.text;
 	return c->reads_only ? "only read: push = no, or auto without credentials" : NULL;
+}
+
+enum visibility uploader_visibility(const struct uploader *uploader, size_t cache)
+{
+	return uploader->caches[cache].visibility;
 }
 
 bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct upload_outage *ret)

@@ -201,6 +201,13 @@ bool uploader_get_outage(const struct uploader *uploader, size_t cache, struct u
 	return cache == 0;
 }
 
+enum visibility uploader_visibility(const struct uploader *uploader, size_t cache)
+{
+	(void)uploader;
+	(void)cache;
+	return VISIBILITY_PUBLIC;
+}
+
 size_t uploader_pace(const struct uploader *uploader, size_t cache)
 {
 	(void)uploader, (void)cache;

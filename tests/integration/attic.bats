@@ -39,6 +39,7 @@ trust_the_cache() {
 	wait_until 30 uploaded
 	state_is '(.paths | length) == 3 and .dangling == [] and .incomplete == 0'
 	no_roots
+	status_is '.caches[0].note | test("include-roots")' # it says that it is public
 	trust_the_cache
 	read_back "http://127.0.0.1:$PORT/team" "$c"
 }

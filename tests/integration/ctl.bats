@@ -175,6 +175,38 @@ load common
 	ctl config show --json | jq -e .
 }
 
+@test "what is allowed and may not have been meant is a warning, in config check and in status" {
+	sed -i 's/^signing-key-file .*/sign = no/' "$T/etc/nncache.conf"
+	run ctl config check "$T/etc/nncache.conf"
+	[ "$status" -eq 0 ]
+	[[ "$output" == *"warning: $T/etc/nncache.conf:8: [cache \"main\"]: sign = no: nothing is signed"* ]]
+	[[ "$output" == *"The configuration is fine."* ]]
+	ctl config check --json "$T/etc/nncache.conf" |
+		jq -e '.ok and .messages == [] and (.warnings | length == 1 and (.[0] | test("sign = no")))'
+	start_daemon
+	run ctl status
+	[ "$status" -eq 0 ]
+	[[ "$output" == *"note: sign = no: nothing is signed here"* ]]
+	ctl status --json | jq -e '.caches[0].note | test("^sign = no")'
+}
+
+@test "a cache that was found to be public is noted unless its roots are picked" {
+	pick_port
+	start_nginx
+	write_config "http://127.0.0.1:$PORT" "netrc-file = $T/etc/netrc"
+	echo "machine 127.0.0.1 login a password b" >"$T/etc/netrc"
+	chmod 600 "$T/etc/netrc"
+	start_daemon
+	ctl status --json | jq -e '.caches[0].note == null'
+	ctl push "$(make_path one)"
+	wait_until 10 status_is '.caches[0].note | test("include-roots")'
+	stop_daemon
+	echo 'include-roots = .' >>"$T/etc/nncache.conf"
+	start_daemon
+	ctl push "$(make_path two)"
+	ctl status --json | jq -e '.caches[0].note == null'
+}
+
 @test "text from outside is shown with its control characters escaped" {
 	start_daemon
 	path=$(make_path program)

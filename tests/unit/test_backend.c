@@ -994,6 +994,65 @@ static void a_token_file_is_read_and_its_lack_is_told(void **state)
 	close_base();
 }
 
+static enum visibility look_at(const char *mode)
+{
+	struct trial trial;
+	enum visibility visibility;
+
+	open_mode(mode);
+	backend->ops->look_start(backend, begin(&trial));
+	finish(&trial);
+	assert_good(&trial);
+	visibility = backend->announced.visibility;
+	close_base();
+	return visibility;
+}
+
+static void who_can_read_a_cache_is_asked_without_the_token(void **state)
+{
+	char url[128], token_file[96];
+	struct cache_config config = config_of(CACHE_HTTP, url);
+	struct trial trial;
+	(void)state;
+
+	drop_object("nix-cache-info");
+	open_mode("ok");
+	prepare(&trial);
+	assert_good(&trial);
+	close_base();
+	assert_int_equal(look_at("ok"), VISIBILITY_PUBLIC);
+	assert_int_equal(look_at("401"), VISIBILITY_PRIVATE);
+	assert_int_equal(look_at("html"), VISIBILITY_UNKNOWN);
+	assert_int_equal(look_at("cut"), VISIBILITY_UNKNOWN);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u/token", server.port);
+	snprintf(token_file, sizeof(token_file), "%s/token", server.dir);
+	config.token_file = token_file;
+	run_command("printf '%%s\\n' open-sesame > %s", token_file);
+	open_config(&config);
+	prepare(&trial);
+	assert_good(&trial);
+	assert_true(trial.op.found);
+	backend->ops->look_start(backend, begin(&trial));
+	finish(&trial);
+	assert_good(&trial);
+	assert_int_equal(backend->announced.visibility, VISIBILITY_PRIVATE);
+	close_base();
+}
+
+static void a_look_can_be_canceled(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	open_mode("stall");
+	backend->ops->look_start(backend, begin(&trial));
+	backend->ops->cancel(&trial.op);
+	finish(&trial);
+	assert_int_equal(trial.op.err.kind, ERROR_CANCELED);
+	assert_int_equal(backend->announced.visibility, VISIBILITY_UNKNOWN);
+	close_base();
+}
+
 static void an_upstream_is_only_asked(void **state)
 {
 	char url[128], name[] = "nixos";
@@ -1102,6 +1161,8 @@ int main(void)
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),
+		cmocka_unit_test(who_can_read_a_cache_is_asked_without_the_token),
+		cmocka_unit_test(a_look_can_be_canceled),
 		cmocka_unit_test(an_upstream_is_only_asked),
 		cmocka_unit_test(nginx_takes_all_of_it),
 	};

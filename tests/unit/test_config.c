@@ -917,6 +917,57 @@ static void a_misspelt_key_finds_its_neighbour(void **state)
 	assert_null(option_nearest(SECTION_DAEMON, "a-key-of-far-more-than-thirty-two-characters-in-all"));
 }
 
+static void assert_warnings(const char *text, const char *expected)
+{
+	struct config *config = load_good(text);
+	struct buf warnings;
+
+	buf_init(&warnings, KIB(64));
+	config_format_warnings(config, &warnings);
+	assert_string_equal(buf_text(&warnings), expected);
+	buf_fini(&warnings);
+	config_free(config);
+}
+
+static void what_may_not_have_been_meant_is_a_warning(void **state)
+{
+#define IS_UNSIGNED                                                                                 \
+	"warning: f:1: [cache \"a\"]: sign = no: nothing is signed here, and readers take nothing " \
+	"without a signature of a key that they trust\n"
+#define IS_PUBLIC                                                                                          \
+	"warning: f:1: [cache \"a\"]: whoever reaches this cache can read it, and all that is built here " \
+	"goes there: set include-roots to what may be seen (include-roots = . if everything may)\n"
+	(void)state;
+
+	assert_warnings("[cache \"a\"]\nurl = file:///a\nsign = no\n", IS_UNSIGNED);
+	assert_warnings("[cache \"a\"]\nurl = http://a/\nsign = no\n", IS_UNSIGNED IS_PUBLIC);
+	assert_warnings("[cache \"a\"]\nurl = http://a/\nsigning-key-file = /k\n", IS_PUBLIC);
+	assert_warnings("[cache \"a\"]\nurl = http://a/\nsigning-key-file = /k\ntoken-file = /t\n", "");
+	assert_warnings("[cache \"a\"]\nurl = http://a/\nsigning-key-file = /k\nclient-cert-file = /t\n", "");
+	assert_warnings("[cache \"a\"]\nurl = http://a/\nsigning-key-file = /k\ninclude-roots = .\n", "");
+	assert_warnings("[cache \"a\"]\nurl = http://a/\npush = no\n", "");
+	assert_warnings("[cache \"a\"]\nurl = s3://aaa\nsigning-key-file = /k\n", "");
+	assert_warnings("[cache \"a\"]\nurl = cachix://a\n", "");
+	assert_warnings("[cache \"a\"]\nurl = attic://a/b\nsign = no\n", "");
+	assert_warnings(
+		"[cache \"a\"]\nurl = file:///a\npush = auto\n",
+		"warning: f:1: [cache \"a\"]: no signing-key-file: nothing is signed here, and readers take "
+		"nothing without a signature of a key that they trust\n");
+}
+
+static void what_a_cache_says_of_itself_is_stronger_than_its_section(void **state)
+{
+	struct config *config = load_good("[cache \"a\"]\nurl = http://a/\nsign = no\n"
+	                                  "[cache \"b\"]\nurl = cachix://b\n");
+	(void)state;
+
+	assert_non_null(config_warn_public(&config->caches[0], VISIBILITY_UNKNOWN));
+	assert_null(config_warn_public(&config->caches[0], VISIBILITY_PRIVATE));
+	assert_null(config_warn_public(&config->caches[1], VISIBILITY_UNKNOWN));
+	assert_non_null(config_warn_public(&config->caches[1], VISIBILITY_PUBLIC));
+	config_free(config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -955,6 +1006,8 @@ int main(void)
 		cmocka_unit_test(every_default_reads_as_it_is_shown),
 		cmocka_unit_test(what_is_shown_loads_to_the_same),
 		cmocka_unit_test(a_misspelt_key_finds_its_neighbour),
+		cmocka_unit_test(what_may_not_have_been_meant_is_a_warning),
+		cmocka_unit_test(what_a_cache_says_of_itself_is_stronger_than_its_section),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
