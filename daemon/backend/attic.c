@@ -373,26 +373,15 @@ static const struct backend_ops attic_ops = {
 	.close = attic_close,
 };
 
-/* "attic://HOST/PREFIX/NAME": ENDPOINT, or http(s)://HOST/PREFIX, and NAME. The configuration was checked. */
-static int cut_url(struct attic *attic, const char *url, const char *endpoint)
+static int set_names(struct attic *attic, const struct cache_config *cache, const char *store_dir)
 {
-	bool is_plain = strncasecmp(url, "attic+http:", 11) == 0;
-	size_t len = strlen(url);
-	const char *host = strstr(url, "://") + 3, *name;
+	size_t len;
+	const char *name = attic_name(cache, &len);
 
-	while (len > 0 && url[len - 1] == '/')
-		len--;
-	name = (const char *)memrchr(url, '/', len) + 1;
-	snprintf(attic->name, sizeof(attic->name), "%.*s", (int)(url + len - name), name);
-	if (endpoint != NULL)
-		attic->base = strdup(endpoint);
-	else if (asprintf(&attic->base, "http%s://%.*s", is_plain ? "" : "s", (int)(name - 1 - host), host) <
-	         0)
-		attic->base = NULL;
-	for (len = attic->base != NULL ? strlen(attic->base) : 0; len > 0 && attic->base[len - 1] == '/';
-	     len--)
-		attic->base[len - 1] = '\0';
-	return attic->base != NULL ? 0 : -1;
+	snprintf(attic->name, sizeof(attic->name), "%.*s", (int)len, name);
+	attic->base = attic_endpoint(cache);
+	attic->store_dir = strdup(store_dir);
+	return attic->base != NULL && attic->store_dir != NULL ? 0 : -1;
 }
 
 static int open_bulk(struct attic *attic, struct error *err)
@@ -428,8 +417,7 @@ int attic_backend_open(struct backend **ret, struct loop *loop, struct http *htt
 	attic->backend.ops = &attic_ops;
 	attic->backend.loop = loop;
 	attic->backend.streams = true;
-	attic->store_dir = strdup(store_dir);
-	if (attic->store_dir == NULL || cut_url(attic, cache->url, cache->endpoint) < 0) {
+	if (set_names(attic, cache, store_dir) < 0) {
 		error_set(err, ERROR_TRANSIENT, "out of memory");
 		goto fail;
 	}

@@ -1,56 +1,12 @@
-/* Picks the kind and reads its secrets; the kinds do the rest. */
+/* Picks the kind and has its token read; the kinds do the rest. */
 #include "daemon/backend/backend.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "common/fd.h"
 #include "daemon/backend/kind.h"
-
-#define TOKEN_MAX_BYTES  KIB(16)
-#define CACHIX_TOKEN_ENV "CACHIX_AUTH_TOKEN" /* as its own client has it */
-
-/* The token alone: blanks around it go, and what could end a header line is refused. */
-static int take_token(const char *text, const char *origin, char **ret, struct error *err)
-{
-	size_t start = strspn(text, " \t\r\n"), len = strcspn(text + start, " \t\r\n");
-
-	if (len == 0 || text[start + len + strspn(text + start + len, " \t\r\n")] != '\0')
-		return error_set(err, ERROR_OPERATOR, "%s: expected one token", origin);
-	for (size_t i = start; i < start + len; i++) {
-		if (text[i] <= 0x20 || text[i] == 0x7f)
-			return error_set(err, ERROR_OPERATOR, "%s: holds control characters", origin);
-	}
-	*ret = strndup(text + start, len);
-	return *ret != NULL ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
-}
-
-static int read_token_file(const struct cache_config *cache, char **ret, struct error *err)
-{
-	CLEANUP(wipe_text) char *text = NULL;
-	struct error why;
-	size_t len;
-
-	if (read_file(cache->token_file, TOKEN_MAX_BYTES, &text, &len, &why) < 0)
-		return error_set(err, ERROR_OPERATOR, "%s", why.text);
-	if (strlen(text) < len)
-		return error_set(err, ERROR_OPERATOR, "%s: holds control characters", cache->token_file);
-	return take_token(text, cache->token_file, ret, err);
-}
-
-/* Leaves *RET NULL if the cache has none. */
-static int read_token(const struct cache_config *cache, char **ret, struct error *err)
-{
-	const char *env = cache->kind == CACHE_CACHIX ? getenv(CACHIX_TOKEN_ENV) : NULL;
-	struct error why;
-
-	if (cache->token_file != NULL && read_token_file(cache, ret, &why) < 0)
-		return error_set(err, why.kind, "[cache \"%s\"] token-file %s", cache->name, why.text);
-	if (cache->token_file == NULL && env != NULL && take_token(env, CACHIX_TOKEN_ENV, ret, err) < 0)
-		return error_prefix(err, "[cache \"%s\"]", cache->name);
-	return 0;
-}
+#include "daemon/backend/secrets.h"
 
 static struct http_options options_of(const struct net_config *net)
 {
@@ -90,7 +46,7 @@ static int open_http(open_fn open_kind, struct backend **ret, struct loop *loop,
 	struct http_options options = options_of_cache(cache);
 	CLEANUP(wipe_text) char *token = NULL;
 
-	if (read_token(cache, &token, err) < 0)
+	if (secrets_read_token(cache, &token, err) < 0)
 		return -1;
 	options.token = token;
 	if (open_kind(ret, loop, http, &options, cache, store_dir, err) < 0)

@@ -10,8 +10,6 @@
 
 #include "daemon/http/fault.h"
 
-#define DEFAULT_ENDPOINT "https://cachix.org"
-
 struct prepare_call {
 	struct op_call head;
 	struct cachix *cachix;
@@ -198,18 +196,16 @@ static const struct backend_ops cachix_ops = {
 	.close = cachix_close,
 };
 
-/* NAME of "cachix://NAME", and where the API is. */
 static int set_names(struct cachix *cachix, const struct cache_config *config, const char *store_dir)
 {
-	const char *endpoint = config->endpoint != NULL ? config->endpoint : DEFAULT_ENDPOINT;
-	const char *name = strstr(config->url, "://") + 3;
+	const char *endpoint = cachix_endpoint(config);
 	size_t len = strlen(endpoint);
 
 	while (len > 0 && endpoint[len - 1] == '/')
 		len--;
 	if (asprintf(&cachix->base, "%.*s/api/v1", (int)len, endpoint) < 0)
 		cachix->base = NULL;
-	cachix->name = strndup(name, strcspn(name, "/"));
+	cachix->name = cachix_name(config);
 	cachix->store_dir = strdup(store_dir);
 	return cachix->base != NULL && cachix->name != NULL && cachix->store_dir != NULL ? 0 : -1;
 }

@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/store_path.h"
 #include "daemon/format/narinfo.h"
 
 /* Between cache.nixos.org (40) and whatever else its readers have. */
 #define CACHE_PRIORITY 41
+
+#define CACHIX_ENDPOINT "https://cachix.org"
 
 void op_begin(struct backend *backend, struct backend_op *op)
 {
@@ -201,4 +204,45 @@ int check_cache_info(const char *where, const char *text, const char *store_dir,
 		return error_set(err, ERROR_OPERATOR, "%s: the cache is for the store %.*s, not %s", where,
 		                 len < 200 ? len : 200, value, store_dir);
 	return 0;
+}
+
+const char *attic_name(const struct cache_config *cache, size_t *ret_len)
+{
+	const char *url = cache->url, *name;
+	size_t len = strlen(url);
+
+	while (len > 0 && url[len - 1] == '/')
+		len--;
+	name = (const char *)memrchr(url, '/', len) + 1;
+	*ret_len = (size_t)(url + len - name);
+	return name;
+}
+
+char *attic_endpoint(const struct cache_config *cache)
+{
+	bool is_plain = strncasecmp(cache->url, "attic+http:", 11) == 0;
+	const char *host = strstr(cache->url, "://") + 3;
+	size_t len;
+	const char *name = attic_name(cache, &len);
+	char *url;
+
+	if (cache->endpoint != NULL)
+		url = strdup(cache->endpoint);
+	else if (asprintf(&url, "http%s://%.*s", is_plain ? "" : "s", (int)(name - 1 - host), host) < 0)
+		url = NULL;
+	for (len = url != NULL ? strlen(url) : 0; len > 0 && url[len - 1] == '/'; len--)
+		url[len - 1] = '\0';
+	return url;
+}
+
+const char *cachix_endpoint(const struct cache_config *cache)
+{
+	return cache->endpoint != NULL ? cache->endpoint : CACHIX_ENDPOINT;
+}
+
+char *cachix_name(const struct cache_config *cache)
+{
+	const char *name = strstr(cache->url, "://") + 3;
+
+	return strndup(name, strcspn(name, "/"));
 }

@@ -55,6 +55,14 @@ size_t format_cache_info(char text[CACHE_INFO_TEXT_SIZE], const char *store_dir)
 int check_cache_info(const char *where, const char *text, const char *store_dir, struct error *err)
 	MUST_CHECK;
 
+/* Of a cache whose configuration was checked: its server, "https://HOST" with what stands before the name and
+ * no slash at the end, or as the section has it; and its name. What is const is borrowed from CACHE; the
+ * other is for the caller to free, NULL: no memory. */
+char *attic_endpoint(const struct cache_config *cache);
+const char *attic_name(const struct cache_config *cache, size_t *ret_len);
+const char *cachix_endpoint(const struct cache_config *cache);
+char *cachix_name(const struct cache_config *cache);
+
 /* Without STORE_DIR: for reading only. */
 int file_backend_open(struct backend **ret, struct loop *loop, const char *url, const char *store_dir,
                       struct error *err) MUST_CHECK;

@@ -235,8 +235,10 @@ static void drop_sections(struct config *config, enum option_section kind)
 
 static void drop_caches(struct config *config)
 {
-	for (size_t i = 0; i < config->n_caches; i++)
+	for (size_t i = 0; i < config->n_caches; i++) {
 		free(config->caches[i].identity);
+		free(config->caches[i].login_file);
+	}
 	drop_sections(config, SECTION_CACHE);
 	drop_sections(config, SECTION_UPSTREAM);
 	drop_sections(config, SECTION_PRIORITY);
@@ -311,6 +313,18 @@ static int derive_identity(struct cache_config *cache)
 	return cache->identity != NULL ? 0 : -1;
 }
 
+static int derive_login_file(struct cache_config *cache)
+{
+	const char *place = cache->kind == CACHE_CACHIX  ? "$XDG_CONFIG_HOME/cachix/cachix.dhall"
+	                    : cache->kind == CACHE_ATTIC ? "$XDG_CONFIG_HOME/attic/config.toml"
+	                                                 : NULL;
+
+	if (place == NULL)
+		return 0;
+	cache->login_file = place_expand(place);
+	return cache->login_file != NULL ? 0 : -1;
+}
+
 /* What the kind of a cache decides: an Attic server packs by itself, and Cachix forgets paths by rules of its
  * own. */
 static void derive_kind(struct config *config, size_t i)
@@ -331,7 +345,8 @@ int config_derive(struct config *config)
 		return -1;
 	for (size_t i = 0; i < config->n_caches; i++) {
 		if (derive_identity(&config->caches[i]) < 0 ||
-		    derive_net(&config->caches[i].net, &config->net) < 0)
+		    derive_net(&config->caches[i].net, &config->net) < 0 ||
+		    (config->user_mode && derive_login_file(&config->caches[i]) < 0))
 			return -1;
 		derive_kind(config, i);
 	}

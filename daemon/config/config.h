@@ -67,6 +67,8 @@ struct cache_config {
 	enum cache_kind kind;
 	enum push_mode push;
 	char *token_file; /* resolved: absolute */
+	/* cachix, attic, in user mode: what its own client keeps for the user. Else NULL. */
+	char *login_file;
 	struct text_list signing_key_files;
 	enum sign_mode sign;
 	enum compression_mode compression;

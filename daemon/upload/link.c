@@ -5,9 +5,20 @@
 #include <sys/stat.h>
 
 #include "common/fd.h"
+#include "daemon/backend/kind.h"
+#include "daemon/backend/secrets.h"
 #include "daemon/format/signature.h"
 
 #define KEY_FILE_MAX_BYTES 4096
+
+/* Cachix hands out keys without a name, and wants none. */
+static int key_parse(struct signing_key **ret, const struct cache_config *config, const char *text,
+                     const char *origin, struct error *err)
+{
+	if (config->kind == CACHE_CACHIX && strchr(text, ':') == NULL)
+		return signing_key_parse_bare(ret, config->name, text, origin, err);
+	return signing_key_parse(ret, text, origin, err);
+}
 
 static int key_read(struct signing_key **ret, const struct cache_config *config, const char *file,
                     struct error *err)
@@ -20,11 +31,7 @@ static int key_read(struct signing_key **ret, const struct cache_config *config,
 		err->kind = ERROR_OPERATOR;
 		return error_prefix(err, "[cache \"%s\"] signing-key-file", config->name);
 	}
-	/* Cachix hands out keys without a name, and wants none. */
-	if (config->kind == CACHE_CACHIX && strchr(text, ':') == NULL)
-		rc = signing_key_parse_bare(ret, config->name, text, file, err);
-	else
-		rc = signing_key_parse(ret, text, file, err);
+	rc = key_parse(ret, config, text, file, err);
 	explicit_bzero(text, len);
 	free(text);
 	if (rc < 0)
@@ -32,15 +39,34 @@ static int key_read(struct signing_key **ret, const struct cache_config *config,
 	return 0;
 }
 
+/* The key that the user has for Cachix, if there is one. */
+static int own_key_read(struct cache_link *link, const struct cache_config *config, struct error *err)
+{
+	const char *origin = NULL;
+	char *text = NULL;
+	int rc = 0;
+
+	if (secrets_read_signing_key(config, &text, &origin, err) < 0)
+		return -1;
+	if (text != NULL && key_parse(&link->keys[0], config, text, origin, err) < 0)
+		rc = error_prefix(err, "[cache \"%s\"]", config->name);
+	else if (text != NULL)
+		link->n_keys = 1;
+	wipe_text(&text);
+	return rc;
+}
+
 static int keys_read(struct cache_link *link, const struct cache_config *config, struct error *err)
 {
 	const struct text_list *files = &config->signing_key_files;
 
-	if (config->sign == SIGN_NO || files->n == 0)
+	if (config->sign == SIGN_NO)
 		return 0;
-	link->keys = calloc(files->n, sizeof(link->keys[0]));
+	link->keys = calloc(files->n + 1, sizeof(link->keys[0]));
 	if (link->keys == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
+	if (files->n == 0)
+		return own_key_read(link, config, err);
 	for (; link->n_keys < files->n; link->n_keys++)
 		if (key_read(&link->keys[link->n_keys], config, files->items[link->n_keys], err) < 0)
 			return -1;
@@ -106,8 +132,8 @@ static uint64_t mix_file(uint64_t stamp, const char *file)
 uint64_t link_secrets_stamp(const struct cache_config *config)
 {
 	const struct net_config *net = &config->net;
-	const char *files[] = { config->token_file, net->ca_file, net->client_cert_file, net->client_key_file,
-		                net->netrc_file };
+	const char *files[] = { config->token_file,    config->login_file,   net->ca_file,
+		                net->client_cert_file, net->client_key_file, net->netrc_file };
 	uint64_t stamp = 0xcbf29ce484222325u;
 
 	for (size_t i = 0; i < N_ELEMENTS(files); i++)

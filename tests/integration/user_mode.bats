@@ -83,3 +83,47 @@ user_uploaded() {
 	kill -HUP "$(pid_of nncached)"
 	wait_until 30 cache_has "$T/cache" "$path"
 }
+
+# start_strict KIND [ARGUMENT...]: sets PORT.
+start_strict() {
+	start "$1" python3 "$TOP/tests/support/$1_server.py" --store-dir "$T/store" "${@:2}"
+	wait_until 15 test -s "$T/log/$1.log"
+	read -r PORT _ <"$T/log/$1.log"
+}
+
+holds_one() {
+	curl -sf "http://127.0.0.1:$1/_test/state" | jq -e '(.paths | length) == 1 and .dangling == []'
+}
+
+@test "without a token-file, what the clients of Cachix and Attic keep for the user is taken" {
+	cp "$TOP/tests/support/path.nix" "$T/path.nix"
+	start_strict cachix --public-key "$(cut -d: -f2 "$T/etc/key.public")"
+	cachix=$PORT
+	start_strict attic
+	attic=$PORT
+	mkdir -p "$T/config/cachix" "$T/config/attic"
+	printf '%s\n' '{ authToken = "open-sesame"' ", hostname = \"http://127.0.0.1:$cachix\"" \
+		", binaryCaches = [ { name = \"team\", secretKey = \"$(cut -d: -f2 "$T/etc/key.secret")\" } ]" '}' \
+		>"$T/config/cachix/cachix.dhall"
+	printf '%s\n' 'default-server = "local"' '' '[servers.local]' "endpoint = \"http://127.0.0.1:$attic/\"" \
+		'token = "wrong"' >"$T/config/attic/config.toml"
+	printf '%s\n' '[cache "cachix"]' 'url = cachix://team' "endpoint = http://127.0.0.1:$cachix" '' \
+		'[cache "attic"]' "url = attic+http://127.0.0.1:$attic/team" >"$T/config/nncache/nncache.conf"
+	chmod -R go-rwx "$T/config/cachix" "$T/config/attic"
+	[ "$(id -u)" != 0 ] || chown -R 65534:65534 "$T/config"
+	start_user_daemon
+	user_build program
+	wait_until 30 holds_one "$cachix"
+
+	# Logging in again mends it.
+	wait_until 20 user_attic_says 'token is missing, wrong or expired'
+	sed -i 's/wrong/open-sesame/' "$T/config/attic/config.toml"
+	[ "$(id -u)" != 0 ] || chown -R 65534:65534 "$T/config"
+	wait_until 60 holds_one "$attic"
+	run grep -rE "open-sesame|$(cut -d: -f2 "$T/etc/key.secret")" "$T/log/nncached.log" "$T/home/state"
+	[ "$status" -eq 1 ]
+}
+
+user_attic_says() {
+	user_ctl status | grep -F "$1"
+}
