@@ -86,12 +86,14 @@ static int put_job(struct queue_db *q, const struct queue_page *page, const stru
                    size_t cache, int64_t path, struct id_set *old_roots, struct error *err)
 {
 	struct job job;
+	int64_t old_root;
 	int rc = job_find(q, path, q->endpoint_ids[cache], &job, err);
 
 	if (rc < 0)
 		return -1;
 	if (rc == 0)
 		return insert_job(q, page, node, cache, path, err);
+	old_root = job.root;
 	switch (job.state) {
 	case JOB_DONE:
 		rc = page->force || node->is_root
@@ -111,8 +113,8 @@ static int put_job(struct queue_db *q, const struct queue_page *page, const stru
 		rc = join_job(q, page, node, cache, &job, err);
 		break;
 	}
-	if (rc == 0 && job.root != page->root_id)
-		rc = note_root(old_roots, job.root, err);
+	if (rc == 0 && old_root != page->root_id)
+		rc = note_root(old_roots, old_root, err);
 	return rc;
 }
 

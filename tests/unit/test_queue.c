@@ -1480,6 +1480,22 @@ static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
 	assert_counts_survive();
 }
 
+static void a_root_ends_when_another_takes_over_what_failed_of_it(void **state)
+{
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	job = take(1);
+	fail_job(&job, "HTTP 413");
+	job = take(2);
+	finish(&job); /* it is there, whoever sent it */
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
+	PUSH({ .path = 1 }, { .path = 3, .refs = { 1 } });
+	assert_int_equal(queue_root_count(queue, ROOT_DONE), 1);
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 1);
+}
+
 static void what_only_a_forgotten_root_needed_goes_with_it(void **state)
 {
 	struct queue_job jobs[2];
@@ -2268,6 +2284,7 @@ int main(void)
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
+		TEST(a_root_ends_when_another_takes_over_what_failed_of_it),
 		TEST(what_only_a_forgotten_root_needed_goes_with_it),
 		TEST(what_a_forgotten_root_left_goes_though_it_was_queued_in_another_order),
 		TEST(a_new_root_has_not_the_number_of_one_whose_jobs_are_there),
