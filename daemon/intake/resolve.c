@@ -511,12 +511,14 @@ static void on_outputs(struct store_outputs_query *query)
 	roots_add_start(intake->roots, &r->add, on_rooted);
 }
 
-/* The outputs are protected before the queue names them. */
+/* The outputs are protected before the queue names them; where that cannot be, it is tried again later. */
 static void on_rooted(struct roots_add *add)
 {
 	struct batch_root *r = CONTAINER_OF(add, struct batch_root, add);
 
 	crash_point(RESOLVE_OUTPUTS);
+	if (add->err.kind != ERROR_NONE)
+		r->batch->intake->sweep.lacks_roots = true;
 	r->expand = (struct queue_expand_root){
 		.op.verb = QUEUE_EXPAND_ROOT,
 		.root_id = r->root.id,

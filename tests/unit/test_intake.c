@@ -388,6 +388,22 @@ static void a_derivation_is_protected_until_its_outputs_are(void **state)
 	assert_int_equal(n_roots(ROOT_QUEUED), 2);
 }
 
+static void a_root_of_an_output_that_could_not_be_made_is_tried_again(void **state)
+{
+	char in_the_way[256];
+	struct intake_handover h;
+	(void)state;
+
+	snprintf(in_the_way, sizeof(in_the_way), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	make(in_the_way);
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, NULL, 0, DRV);
+	run_until(all_is_resolved);
+	assert_true(is_rooted(DEV));
+	assert_true(t.intake->sweep.lacks_roots);
+}
+
 static void a_derivation_without_outputs_is_not_dropped_in_silence(void **state)
 {
 	struct intake_handover h;
@@ -709,6 +725,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(outputs_of_one_build_are_all_done_in_any_order),
 		TEST(a_derivation_is_protected_until_its_outputs_are),
+		TEST(a_root_of_an_output_that_could_not_be_made_is_tried_again),
 		TEST(a_derivation_without_outputs_is_not_dropped_in_silence),
 		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
