@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status metrics list show push wait retry forget pause resume config'
+	local verbs='status metrics list show push wait retry forget pause resume config hook'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -51,6 +51,10 @@ _nncachectl() {
 	resume)
 		options+=' --all'
 		[[ $cur == -* ]] || words=$(_nncachectl_caches)
+		;;
+	hook)
+		options+=' --dry-run --yes'
+		words='enable disable status'
 		;;
 	config) [[ $prev != config ]] || words='check show' ;;
 	esac

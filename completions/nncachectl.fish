@@ -4,7 +4,7 @@ function __nncachectl_caches
     nncachectl status --json 2>/dev/null | string replace -rf '^ *"name": "([^"\\\\]*)".*' '$1'
 end
 
-set -l verbs status metrics list show push wait retry forget pause resume config
+set -l verbs status metrics list show push wait retry forget pause resume config hook
 
 complete -c nncachectl -f
 complete -c nncachectl -l socket -r -F -d 'where the daemon listens'
@@ -24,6 +24,7 @@ complete -c nncachectl -n "$first" -a forget -d 'drop uploads without doing them
 complete -c nncachectl -n "$first" -a pause -d 'upload nothing to a cache'
 complete -c nncachectl -n "$first" -a resume -d 'end a pause'
 complete -c nncachectl -n "$first" -a config -d 'check the configuration, or show it'
+complete -c nncachectl -n "$first" -a hook -d "make it Nix's post-build-hook, or end that"
 
 complete -c nncachectl -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again'
 complete -c nncachectl -n '__fish_seen_subcommand_from metrics' -l output -r -F -d 'write this file'
@@ -43,3 +44,6 @@ complete -c nncachectl -n '__fish_seen_subcommand_from pause' -l for -x -d 'resu
 complete -c nncachectl -n '__fish_seen_subcommand_from pause resume' -a '(__nncachectl_caches)'
 complete -c nncachectl -n '__fish_seen_subcommand_from show push wait retry forget' -F
 complete -c nncachectl -n '__fish_seen_subcommand_from config' -a 'check show'
+complete -c nncachectl -n '__fish_seen_subcommand_from hook' -a 'enable disable status'
+complete -c nncachectl -n '__fish_seen_subcommand_from hook' -l dry-run -d 'change nothing'
+complete -c nncachectl -n '__fish_seen_subcommand_from hook' -l yes -d 'restart nix-daemon'

@@ -50,6 +50,11 @@ static const struct option_spec wait_options[] = {
 	{ "timeout", "DURATION", "give up after this time: 90s 5m 2h 1d 1w", false },
 	{ 0 },
 };
+static const struct option_spec setup_options[] = {
+	{ "dry-run", NULL, "show what would change, and change nothing", false },
+	{ "yes", NULL, "restart nix-daemon without a question", false },
+	{ 0 },
+};
 static const struct option_spec no_options[] = { { 0 } };
 
 const struct command commands[] = {
@@ -97,6 +102,13 @@ const struct command commands[] = {
 	  "show: prints every setting in effect: the daemon's, or without one, those that it would start "
 	  "with.",
 	  no_options, ctl_config },
+	{ "hook", "enable | disable | status [--dry-run] [--yes]",
+	  "make it Nix's post-build-hook, or end that",
+	  "enable: puts the line into nix.conf that has Nix hand over what it builds, and restarts "
+	  "nix-daemon.\n"
+	  "disable: takes it out. status: is it there, and in effect? Exits with 1 if not.\n"
+	  "Another hook is never replaced: then a script is printed that calls both.",
+	  setup_options, ctl_hook },
 	{ 0 },
 };
 

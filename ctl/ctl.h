@@ -37,6 +37,7 @@ int ctl_forget(struct ctl *ctl);
 int ctl_pause(struct ctl *ctl);
 int ctl_resume(struct ctl *ctl);
 int ctl_config(struct ctl *ctl);
+int ctl_hook(struct ctl *ctl);
 
 /* Says "nncachectl: TEXT" on stderr, control characters escaped. */
 void ctl_say(const char *format, ...) PRINTF(1, 2);
