@@ -320,7 +320,10 @@ static int forget_any_jobs(struct queue_db *q, struct queue_forget *forget, cons
 			return -1;
 	}
 	for (size_t i = 0; i < n_jobs; i++) {
-		if (forget_job(q, forget, &jobs[i], err) < 0)
+		/* One before it can have blocked it. */
+		int rc = job_load(q, jobs[i].id, &jobs[i], err);
+
+		if (rc < 0 || (rc == 1 && forget_job(q, forget, &jobs[i], err) < 0))
 			return -1;
 	}
 	forget->op.has_more = n_jobs > 0;

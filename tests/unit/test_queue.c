@@ -1480,6 +1480,17 @@ static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
 	assert_counts_survive();
 }
 
+static void forgetting_all_counts_each_once_whatever_the_order(void **state)
+{
+	(void)state;
+
+	PUSH({ .path = 3, .refs = { 1 } }); /* 1 was there */
+	PUSH({ .path = 1 }, { .path = 3, .refs = { 1 } });
+	assert_int_equal(forget(NULL, 0, false), 2);
+	assert_counts(0, 0, 0, 0, 0, 0);
+	assert_counts_survive();
+}
+
 static void a_root_ends_when_another_takes_over_what_failed_of_it(void **state)
 {
 	struct queue_job job;
@@ -1520,8 +1531,8 @@ static void what_a_forgotten_root_left_goes_though_it_was_queued_in_another_orde
 {
 	(void)state;
 
-	PUSH({ .path = 3 });
-	PUSH({ .path = 1 }, { .path = 2 }, { .path = 3, .refs = { 1, 2 } });
+	PUSH({ .path = 3, .refs = { 1, 2 } }); /* 1 and 2 were there */
+	PUSH({ .path = 2 }, { .path = 1, .refs = { 2 } }, { .path = 3, .refs = { 1, 2 } });
 	forget(P(3), 0, false);
 	assert_counts(0, 0, 0, 0, 0, 0);
 	assert_counts_survive();
@@ -2284,6 +2295,7 @@ int main(void)
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
+		TEST(forgetting_all_counts_each_once_whatever_the_order),
 		TEST(a_root_ends_when_another_takes_over_what_failed_of_it),
 		TEST(what_only_a_forgotten_root_needed_goes_with_it),
 		TEST(what_a_forgotten_root_left_goes_though_it_was_queued_in_another_order),
