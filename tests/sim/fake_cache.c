@@ -12,21 +12,25 @@
 #include "daemon/format/nixbase32.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_loop.h"
+#include "tests/sim/life.h"
 #include "tests/sim/sha256.h"
 
 #define CALLS_MAX 256
-#define TWIN_MS   20000 /* until the object of somebody else is there, at most */
+#define LATE_MS   300000 /* from the verdict until a narinfo is there, at most */
+#define TWIN_MS   20000  /* until the object of somebody else is there, at most */
 
 struct object {
 	bool is_there;
 	uint64_t appears_ms; /* somebody else is sending it; 0: nobody */
 	uint64_t size;
 	uint8_t hash[SHA256_BYTES];
+	uint64_t lost_ms; /* 0: never */
 };
 
 struct cache {
 	struct object nars[STORE_CONTENTS_MAX];
-	unsigned infos[STORE_PATHS_MAX]; /* 1 + the content of its NAR; 0: not there */
+	unsigned infos[STORE_PATHS_MAX];   /* 1 + the content of its NAR; 0: not there */
+	uint64_t lost_ms[STORE_PATHS_MAX]; /* when its narinfo was deleted; 0: never */
 	bool uses_upstream;
 	const struct cache_config *config;
 };
@@ -53,6 +57,7 @@ struct fake_backend {
 struct cache_faults cache_faults[CACHES_MAX + 1];
 static struct cache caches[CACHES_MAX + 1];
 static struct call *calls[CALLS_MAX];
+static uint64_t n_stored;
 
 /* ---- what is there ----------------------------------------------------------------------------------- */
 
@@ -83,10 +88,42 @@ void fake_cache_heal(void)
 	memset(cache_faults, 0, sizeof(cache_faults));
 }
 
+void fake_cache_lose(unsigned cache, unsigned path)
+{
+	struct cache *c = &caches[cache];
+	struct object *nar;
+
+	if (c->infos[path] == 0)
+		return;
+	nar = &c->nars[c->infos[path] - 1];
+	trace("cache-%u loses %u", cache, path);
+	c->infos[path] = 0;
+	c->lost_ms[path] = fake_now_ms();
+	if (chance_one_in(2)) {
+		nar->is_there = false;
+		nar->appears_ms = 0;
+		nar->lost_ms = fake_now_ms();
+	}
+}
+
+/* What was deleted is trusted to be there until its presence runs out. */
+static bool is_trusted(unsigned cache, uint64_t lost_ms)
+{
+	const struct cache_config *config = caches[cache].config;
+
+	return lost_ms > 0 && config != NULL &&
+	       fake_now_ms() <= lost_ms + config->presence_ttl_s * 1000 + LATE_MS;
+}
+
 bool fake_cache_has(unsigned cache, unsigned path)
 {
-	return caches[cache].infos[path] > 0 ||
+	return caches[cache].infos[path] > 0 || is_trusted(cache, caches[cache].lost_ms[path]) ||
 	       (caches[cache].uses_upstream && caches[UPSTREAM].infos[path] > 0);
+}
+
+uint64_t fake_cache_n_stored(void)
+{
+	return n_stored;
 }
 
 static bool nar_is_there(unsigned cache, unsigned content)
@@ -105,7 +142,8 @@ static void check_info(unsigned cache, unsigned path)
 {
 	const struct store_path *p = &store_model.paths[path];
 
-	if (!nar_is_there(cache, caches[cache].infos[path] - 1))
+	if (!nar_is_there(cache, caches[cache].infos[path] - 1) &&
+	    !is_trusted(cache, caches[cache].nars[caches[cache].infos[path] - 1].lost_ms))
 		violated("I2", "cache %u has the narinfo of %u and not its NAR", cache, path);
 	for (unsigned i = 0; i < p->n_refs; i++)
 		if (!fake_cache_has(cache, p->refs[i]))
@@ -114,11 +152,20 @@ static void check_info(unsigned cache, unsigned path)
 			         cache, path, p->refs[i]);
 }
 
+/* What it lost can be missed below any narinfo; each was looked at when it came to be there. */
+static bool has_lost(unsigned cache)
+{
+	for (unsigned i = 0; i < store_model.n_paths; i++)
+		if (caches[cache].lost_ms[i] > 0)
+			return true;
+	return false;
+}
+
 void fake_cache_check(void)
 {
 	for (unsigned c = 0; c < CACHES_MAX; c++)
 		for (unsigned i = 0; i < store_model.n_paths; i++)
-			if (caches[c].infos[i] > 0)
+			if (caches[c].infos[i] > 0 && !has_lost(c))
 				check_info(c, i);
 }
 
@@ -151,7 +198,7 @@ static void store_nar(const struct call *call)
 	if (body_read(call->body, 0, data, size, &err) != (ssize_t)size)
 		violated("I7", "the body of an ended NAR cannot be read");
 	check_nar(data, size, call->content, call->cache);
-	*nar = (struct object){ .is_there = true, .size = size };
+	*nar = (struct object){ .is_there = true, .size = size, .lost_ms = nar->lost_ms };
 	sha256_of(data, size, nar->hash);
 	free(data);
 }
@@ -193,6 +240,7 @@ static void store_info(const struct call *call)
 		         (unsigned long long)narinfo.file_size, (unsigned long long)nar->size);
 	check_references(&narinfo, call->path);
 	narinfo_fini(&narinfo);
+	n_stored++;
 	caches[call->cache].infos[call->path] = 1 + call->content;
 	check_info(call->cache, call->path);
 }
@@ -416,6 +464,14 @@ static void check_puts(const struct call *call)
 		violated("I6", "%s: %u puts at once", name_of(call->cache), n);
 }
 
+static void check_filters(const struct call *call)
+{
+	if (policy_withholds(life.filters, call->cache, store_model.paths[call->path].text,
+	                     fake_store_nar_size(call->content)))
+		violated("the filters", "%s: %u is sent, which exclude-closures keeps back",
+		         name_of(call->cache), call->path);
+}
+
 static void fake_put_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object,
                          struct body *body)
 {
@@ -424,6 +480,7 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 	call->path = fake_store_number(object->info->path);
 	call->content = content_of(call->cache, object);
 	check_puts(call);
+	check_filters(call);
 	call->body = body_ref(body);
 	body_watch(body, &call->watch, on_body);
 	if (body_state(body) != BODY_GROWING)
@@ -439,6 +496,7 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
 	call->content = content_of(call->cache, object);
 	call->text = strndup(text, len);
 	check_puts(call);
+	check_filters(call);
 	answer_soon(call);
 }
 

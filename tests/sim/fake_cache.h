@@ -36,9 +36,15 @@ void fake_cache_cut_off(void);
 /* From now on everything works. */
 void fake_cache_heal(void);
 
-/* Is the narinfo of PATH on the cache, or in its upstream? */
+/* Somebody deletes the narinfo of PATH from the cache, and perhaps its NAR. */
+void fake_cache_lose(unsigned cache, unsigned path);
+
+/* Is the narinfo of PATH on the cache, or in its upstream? Or may it be trusted to be there still, since it
+ * was lost less than its presence-ttl ago? */
 bool fake_cache_has(unsigned cache, unsigned path);
-/* Every narinfo has its NAR, and the narinfos of what it refers to. */
+/* How often a narinfo came to be there. */
+uint64_t fake_cache_n_stored(void);
+/* Every narinfo has its NAR, and the narinfos of what it refers to; but for what was lost. */
 void fake_cache_check(void);
 
 #endif

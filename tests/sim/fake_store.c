@@ -16,6 +16,7 @@
 #include "daemon/store/store.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_loop.h"
+#include "tests/sim/hooks.h"
 #include "tests/sim/sha256.h"
 #include "tests/sim/verify.h"
 
@@ -129,6 +130,24 @@ void fake_store_init(unsigned n_paths)
 		make_path(i);
 }
 
+unsigned fake_store_derive(const unsigned *outputs, unsigned n)
+{
+	unsigned number = STORE_BUILT_MAX + store_model.n_derivations++;
+	struct store_path *p = &store_model.paths[number];
+
+	assert(number < STORE_PATHS_MAX && n <= STORE_OUTPUTS_MAX);
+	snprintf(p->text, sizeof(p->text), STORE_DIR "/%032u-%u.drv", number, number);
+	memcpy(p->outputs, outputs, n * sizeof(outputs[0]));
+	p->n_outputs = n;
+	p->is_valid = true;
+	return number;
+}
+
+bool fake_store_is_derivation(unsigned path)
+{
+	return path >= STORE_BUILT_MAX;
+}
+
 void fake_store_closure(unsigned path, bool in[STORE_PATHS_MAX])
 {
 	if (in[path])
@@ -148,7 +167,8 @@ void fake_store_build(unsigned path)
 
 		if (!in[i] || p->is_valid)
 			continue;
-		if (p->was_valid && chance_one_in(3))
+		/* A big one stays big: which filters meet it is the same in the whole run. */
+		if (p->was_valid && p->content != BIG_CONTENT && chance_one_in(3))
 			p->content = chance_below(BIG_CONTENT);
 		p->is_valid = p->was_valid = true;
 	}
@@ -164,6 +184,8 @@ void fake_store_build_again(void)
 		fake_store_build(i);
 		p->is_kept = true;
 	}
+	for (unsigned i = STORE_BUILT_MAX; i < STORE_BUILT_MAX + store_model.n_derivations; i++)
+		store_model.paths[i].is_valid = true;
 }
 
 void fake_store_collect(bool deleted[STORE_PATHS_MAX])
@@ -176,6 +198,9 @@ void fake_store_collect(bool deleted[STORE_PATHS_MAX])
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		if (store_model.paths[i].is_kept || store_model.paths[i].n_temp_roots > 0)
 			fake_store_closure(i, live);
+	for (unsigned i = STORE_BUILT_MAX; i < STORE_BUILT_MAX + store_model.n_derivations; i++)
+		if (!live[i] && store_model.paths[i].n_temp_roots == 0)
+			store_model.paths[i].is_valid = false;
 	for (unsigned i = 0; i < store_model.n_paths; i++) {
 		deleted[i] = store_model.paths[i].is_valid && !live[i];
 		if (deleted[i]) {
@@ -398,13 +423,36 @@ void store_info_start(struct store *store, struct store_info_query *query, store
 	post(store, &query->job, run_info, finish_info);
 }
 
-/* Every hand-over names its outputs here. */
+static void run_outputs(struct store_job *job)
+{
+	struct store_outputs_query *query = CONTAINER_OF(job, struct store_outputs_query, job);
+	const struct store_path *p = &store_model.paths[fake_store_number(query->derivation)];
+
+	if (chance_one_in(store_model.fail_one_in)) {
+		error_set(&query->err, ERROR_TRANSIENT, "the store gives no answer");
+		return;
+	}
+	query->outputs = calloc(STORE_OUTPUTS_MAX, sizeof(char *));
+	assert(query->outputs != NULL);
+	for (unsigned i = 0; p->is_valid && i < p->n_outputs; i++)
+		if (store_model.paths[p->outputs[i]].is_valid)
+			query->outputs[query->n_outputs++] = strdup(store_model.paths[p->outputs[i]].text);
+}
+
+static void finish_outputs(struct store_job *job)
+{
+	struct store_outputs_query *query = CONTAINER_OF(job, struct store_outputs_query, job);
+
+	query->done(query);
+}
+
 void store_outputs_start(struct store *store, struct store_outputs_query *query, store_outputs_fn done)
 {
-	(void)store;
-	(void)query;
-	(void)done;
-	abort();
+	query->done = done;
+	query->err = (struct error){ 0 };
+	query->outputs = NULL;
+	query->n_outputs = 0;
+	post(store, &query->job, run_outputs, finish_outputs);
 }
 
 /* ---- roots.h ----------------------------------------------------------------------------------------- */
@@ -457,6 +505,7 @@ static void run_add(struct store_job *job)
 			continue;
 		if (chance_one_in(store_model.unroot_one_in)) {
 			error_set(&add->err, ERROR_TRANSIENT, "no root for %s", add->paths[i]);
+			hooks_root_failed(path);
 			continue;
 		}
 		trace("root made %u", path);

@@ -11,7 +11,9 @@
 
 #include "daemon/format/path_info.h"
 
-#define STORE_PATHS_MAX    40
+#define STORE_BUILT_MAX    40 /* that hooks build */
+#define STORE_PATHS_MAX    80 /* and derivations, from that number on */
+#define STORE_OUTPUTS_MAX  3
 #define STORE_REFS_MAX     4
 #define STORE_CONTENTS_MAX 48
 
@@ -23,13 +25,14 @@ struct store_path {
 	unsigned content; /* as registered */
 	bool is_damaged;  /* its files are not what is registered */
 	bool is_valid, was_valid;
-	unsigned n_temp_roots; /* builds that still run */
-	bool is_kept;          /* by a root of somebody else */
+	unsigned n_temp_roots;                          /* builds that still run */
+	bool is_kept;                                   /* by a root of somebody else */
+	unsigned outputs[STORE_OUTPUTS_MAX], n_outputs; /* of a derivation */
 };
 
 struct store_model {
 	struct store_path paths[STORE_PATHS_MAX];
-	unsigned n_paths;
+	unsigned n_paths, n_derivations;
 	unsigned fail_one_in;   /* questions; 0: never */
 	unsigned unroot_one_in; /* roots that cannot be made; 0: never */
 };
@@ -43,6 +46,9 @@ uint64_t fake_store_nar_size(unsigned content);
 /* A new graph of N paths, none of them valid, and no roots. */
 void fake_store_init(unsigned n_paths);
 unsigned fake_store_number(const char *path);
+/* The number of a new derivation, valid, whose outputs are known to the store alone. */
+unsigned fake_store_derive(const unsigned *outputs, unsigned n);
+bool fake_store_is_derivation(unsigned path);
 /* Makes it valid, and all that it refers to; what was valid once can have other contents now. */
 void fake_store_build(unsigned path);
 /* All that was collected is built again, and kept by somebody. */

@@ -18,7 +18,7 @@
 #include "tests/sim/life.h"
 
 #define HOOKS_MAX    40
-#define OUTPUTS_MAX  3
+#define OUTPUTS_MAX  STORE_OUTPUTS_MAX
 #define DEADLINE_MS  1000
 #define N_UNLINKED   64
 #define WRITEBACK_MS 35000
@@ -27,8 +27,9 @@ struct hook {
 	struct fake_event event; /* its next step, or its deadline */
 	unsigned paths[OUTPUTS_MAX];
 	unsigned n_paths, number;
-	uint64_t caches; /* bits; 0: all */
-	bool is_push;    /* a person's: no root, and nothing is spooled */
+	unsigned derivation; /* handed over alone, since the outputs are not known; 0: none */
+	uint64_t caches;     /* bits; 0: all */
+	bool is_push;        /* a person's: no root, and nothing is spooled */
 	bool force, is_done, has_roots;
 	struct handover *waits_for;
 };
@@ -53,6 +54,12 @@ unsigned n_promises;
 static struct unlinked unlinked[N_UNLINKED];
 static unsigned n_unlinked;
 
+/* The daemon's own. */
+static bool hook_root_is_made(const struct hook *hook, unsigned i)
+{
+	return fake_root_is_made(hook->derivation > 0 ? hook->derivation : hook->paths[i]);
+}
+
 /* ---- promises ---------------------------------------------------------------------------------------- */
 
 static void promise(const struct hook *hook, enum promise_kind kind, int64_t request_id)
@@ -62,6 +69,9 @@ static void promise(const struct hook *hook, enum promise_kind kind, int64_t req
 		promises[n_promises++] = (struct promise){
 			.kind = kind,
 			.path = hook->paths[i],
+			.derivation = hook->derivation,
+			.lacks_root = kind == PROMISE_ACK && !hook_root_is_made(hook, i),
+			.lacks_root_since_ms = fake_now_ms(),
 			.caches =
 				hook->caches != 0 ? hook->caches : (UINT64_C(1) << life.config.n_caches) - 1,
 			.request_id = request_id,
@@ -76,16 +86,54 @@ const char *promise_name(const struct promise *p)
 	return names[p->kind];
 }
 
+static bool is_kept_on(unsigned cache, unsigned path)
+{
+	bool in[STORE_PATHS_MAX] = { false }, is_whole = true;
+
+	if (!policy_wants_root(life.filters, cache, store_model.paths[path].text))
+		return true;
+	fake_store_closure(path, in);
+	for (unsigned i = 0; i < store_model.n_paths; i++) {
+		if (!in[i] || fake_cache_has(cache, i))
+			continue;
+		if (policy_withholds(life.filters, cache, store_model.paths[i].text,
+		                     fake_store_nar_size(store_model.paths[i].content)))
+			return true;
+		is_whole = false;
+	}
+	return is_whole;
+}
+
 bool promise_is_kept(const struct promise *p)
 {
-	bool in[STORE_PATHS_MAX] = { false };
-
-	fake_store_closure(p->path, in);
-	for (unsigned c = 0; c < CACHES_MAX; c++)
-		for (unsigned i = 0; i < store_model.n_paths; i++)
-			if (in[i] && (p->caches >> c & 1) && !fake_cache_has(c, i))
-				return false;
+	for (unsigned c = 0; !p->is_kept && c < life.n_caches; c++)
+		if ((p->caches >> c & 1) && !is_kept_on(c, p->path))
+			return false;
 	return true;
+}
+
+void hooks_root_failed(unsigned path)
+{
+	for (unsigned i = 0; i < n_promises && !fake_root_is_made(path); i++) {
+		struct promise *p = &promises[i];
+
+		if (p->lacks_root || p->path != path)
+			continue;
+		p->lacks_root = true;
+		p->lacks_root_since_ms = fake_now_ms();
+	}
+}
+
+void hooks_lose_cache(unsigned cache)
+{
+	for (unsigned i = 0; i < n_promises; i++) {
+		struct promise *p = &promises[i];
+
+		if (promise_is_kept(p))
+			continue;
+		p->caches &= ~(UINT64_C(1) << cache);
+		p->is_excused = p->is_excused || p->caches == 0;
+	}
 }
 
 /* ---- the spool --------------------------------------------------------------------------------------- */
@@ -98,9 +146,12 @@ static void spool(struct hook *hook)
 
 	if (hook->is_push)
 		return;
-	for (unsigned i = 0; i < hook->n_paths; i++)
+	for (unsigned i = 0; i < hook->n_paths && hook->derivation == 0; i++)
 		len += (size_t)snprintf(text + len, sizeof(text) - len, "path %s\n",
 		                        store_model.paths[hook->paths[i]].text);
+	if (hook->derivation > 0)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "derivation %s\n",
+		                        store_model.paths[hook->derivation].text);
 	len += (size_t)snprintf(text + len, sizeof(text) - len, "end\n");
 	if (spool_write(life_spool_dir, text, len, &err) < 0)
 		violated("the simulation", "%s", err.text);
@@ -158,14 +209,21 @@ bool spool_is_empty(void)
 
 static void root_name(const struct hook *hook, unsigned i, char name[128])
 {
-	snprintf(name, 128, "%s.%u.1", store_path_base(store_model.paths[hook->paths[i]].text), hook->number);
+	unsigned path = hook->derivation > 0 ? hook->derivation : hook->paths[i];
+
+	snprintf(name, 128, "%s.%u.1", store_path_base(store_model.paths[path].text), hook->number);
+}
+
+static unsigned n_named(const struct hook *hook)
+{
+	return hook->derivation > 0 ? 1 : hook->n_paths;
 }
 
 static void remove_roots(struct hook *hook)
 {
 	char name[128];
 
-	for (unsigned i = 0; i < hook->n_paths && hook->has_roots; i++) {
+	for (unsigned i = 0; i < n_named(hook) && hook->has_roots; i++) {
 		root_name(hook, i, name);
 		fake_root_remove(name);
 	}
@@ -180,6 +238,8 @@ static void end(struct hook *hook)
 	hook->is_done = true;
 	for (unsigned i = 0; i < hook->n_paths; i++)
 		store_model.paths[hook->paths[i]].n_temp_roots--;
+	if (hook->derivation > 0)
+		store_model.paths[hook->derivation].n_temp_roots--;
 }
 
 /* Nix kills a hook whose client went away. */
@@ -210,7 +270,7 @@ static void on_taken_in(struct intake_handover *taken)
 	if (taken->err.kind == ERROR_NONE) {
 		promise(hook, PROMISE_ACK, taken->request_id);
 		for (unsigned i = 0; i < hook->n_paths && store_model.unroot_one_in == 0; i++)
-			if (!fake_root_is_made(hook->paths[i]) &&
+			if (!hook_root_is_made(hook, i) &&
 			    !promise_is_kept(&promises[n_promises - hook->n_paths + i]))
 				violated("I1", "%u was acknowledged without a root", hook->paths[i]);
 		remove_roots(hook);
@@ -241,8 +301,9 @@ static void hand_over(struct hook *hook)
 		h->texts[i] = store_model.paths[hook->paths[i]].text;
 	h->hook = hook;
 	h->taken = (struct intake_handover){
+		.derivation = hook->derivation > 0 ? store_model.paths[hook->derivation].text : NULL,
 		.paths = h->texts,
-		.n_paths = hook->n_paths,
+		.n_paths = hook->derivation > 0 ? 0 : hook->n_paths,
 		.caches = hook->caches,
 		.force = hook->force,
 		.push = hook->is_push,
@@ -258,7 +319,7 @@ static void on_connect(struct fake_event *event)
 
 	if (is_killed(hook))
 		return;
-	if (life.is_ready && !life.is_closing) {
+	if (life.is_ready && !life.is_closing && hook->caches >> life.config.n_caches == 0) {
 		hand_over(hook);
 		return;
 	}
@@ -276,9 +337,9 @@ static void on_begin(struct fake_event *event)
 	fake_event_in(&hook->event, chance_below(5), on_connect);
 	if (hook->is_push)
 		return;
-	for (unsigned i = 0; i < hook->n_paths; i++) {
+	for (unsigned i = 0; i < n_named(hook); i++) {
 		root_name(hook, i, name);
-		fake_root_make(name, hook->paths[i]);
+		fake_root_make(name, hook->derivation > 0 ? hook->derivation : hook->paths[i]);
 	}
 	hook->has_roots = true;
 	promise(hook, PROMISE_ROOT, 0);
@@ -303,8 +364,12 @@ static void on_built(struct fake_event *event)
 		build(hook, chance_below(store_model.n_paths));
 	hook->is_push = chance_one_in(6);
 	if (hook->is_push && chance_one_in(2))
-		hook->caches = UINT64_C(1) << chance_below((unsigned)life.config.n_caches);
+		hook->caches = UINT64_C(1) << chance_below(life.n_caches);
 	hook->force = hook->is_push && chance_one_in(2);
+	if (!hook->is_push && chance_one_in(6)) {
+		hook->derivation = fake_store_derive(hook->paths, hook->n_paths);
+		store_model.paths[hook->derivation].n_temp_roots++;
+	}
 	fake_event_in(&hook->event, chance_below(5), on_begin);
 }
 

@@ -14,9 +14,13 @@ enum promise_kind { PROMISE_ACK, PROMISE_SPOOL, PROMISE_ROOT };
 struct promise {
 	enum promise_kind kind;
 	unsigned path;
-	uint64_t caches;    /* bits; never 0 */
-	int64_t request_id; /* of an ACK */
-	bool is_excused;    /* forgotten, given up, or lost with the power */
+	uint64_t caches;     /* bits; never 0 */
+	unsigned derivation; /* that was handed over in its place; 0: none */
+	int64_t request_id;  /* of an ACK */
+	bool is_excused;     /* forgotten, given up, or lost with the power */
+	bool is_kept;        /* once: what the cache loses later is no fault of ours */
+	bool lacks_root;     /* the root could not be made: it is collected as long as that lasts */
+	uint64_t lacks_root_since_ms;
 };
 extern struct promise promises[PROMISES_MAX];
 extern unsigned n_promises;
@@ -27,6 +31,10 @@ void hooks_init(unsigned n, uint64_t within_ms);
 bool hooks_are_done(void);
 /* The daemon died: who waits for it sees the connection end. */
 void hooks_hang_up(void);
+/* The last cache is not configured any more: what was promised of it waits for it to come back. */
+void hooks_lose_cache(unsigned cache);
+/* The daemon could not make its root of PATH. */
+void hooks_root_failed(unsigned path);
 /* No more: their processes died with the machine. */
 void hooks_power_cut(void);
 /* Spool files whose removal is not durable may be there again. */
@@ -34,7 +42,7 @@ void spool_power_cut(void);
 bool spool_is_empty(void);
 
 const char *promise_name(const struct promise *promise);
-/* Is all of its closure where it was promised to be? */
+/* Is, or was, all of its closure where it was promised to be, or is there a filter that keeps it back? */
 bool promise_is_kept(const struct promise *promise);
 
 #endif

@@ -1,6 +1,7 @@
 #include "tests/sim/life.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/policy/policy.h"
@@ -21,6 +22,29 @@ static char *name_of(unsigned number)
 	return names[number];
 }
 
+/* One path each; what they keep back is the same in all lives. */
+static void configure_filters(struct cache_config *cache, unsigned number)
+{
+	static char patterns[CACHES_MAX][3][16], *items[CACHES_MAX][3];
+	struct text_list *lists[] = { &cache->exclude_roots, &cache->include_roots,
+		                      &cache->exclude_closures };
+
+	for (unsigned i = 0; i < N_ELEMENTS(lists); i++) {
+		if (!chance_one_in(3))
+			continue;
+		if (lists[i] == &cache->include_roots)
+			snprintf(patterns[number][i], sizeof(patterns[number][i]), "-[0-9]?[0-%u]$",
+			         3 + chance_below(6));
+		else
+			snprintf(patterns[number][i], sizeof(patterns[number][i]), "-%u$",
+			         chance_below(store_model.n_paths));
+		items[number][i] = patterns[number][i];
+		*lists[i] = (struct text_list){ .items = &items[number][i], .n = 1 };
+	}
+	if (chance_one_in(4))
+		cache->exclude_closures_over_bytes = KIB(512);
+}
+
 static void configure_cache(struct cache_config *cache, unsigned number, bool uses_upstream)
 {
 	*cache = (struct cache_config){
@@ -34,6 +58,8 @@ static void configure_cache(struct cache_config *cache, unsigned number, bool us
 		.upload_jobs = 1 + chance_below(4),
 		.presence_ttl_s = chance_one_in(3) ? 60 : 86400,
 	};
+	if (chance_one_in(4))
+		configure_filters(cache, number);
 	if (uses_upstream)
 		cache->upstreams = (struct text_list){ .items = &life.upstream_name, .n = 1 };
 	fake_cache_configure(cache, number, uses_upstream);
@@ -43,6 +69,8 @@ void life_configure(unsigned n_caches, bool has_upstream)
 {
 	static char upstream_name[] = "upstream", upstream_url[] = "https://upstream.example.org";
 	static char store_uri[] = "auto", roots_dir[] = "/nix/var/nix/gcroots/nncache";
+
+	struct error err;
 
 	life = (struct life){ 0 };
 	life.upstream_name = upstream_name;
@@ -69,6 +97,22 @@ void life_configure(unsigned n_caches, bool has_upstream)
 		configure_cache(&life.caches[i], i, uses_upstream);
 		life.upstreams[i] = uses_upstream ? UINT64_C(1) << n_caches : 0;
 	}
+	life.n_caches = n_caches;
+	life.whole = life.config;
+	if (policy_new(&life.filters, &life.whole, &err) < 0)
+		violated("the simulation", "%s", err.text);
+}
+
+void life_reconfigure(bool lacks_last, bool is_renamed)
+{
+	static char other_name[] = "other";
+	size_t n = life.n_caches - lacks_last;
+
+	for (unsigned i = 0; i < life.n_caches; i++)
+		life.upstreams[i] = life.upstreams[i] != 0 ? UINT64_C(1) << n : 0;
+	life.config.n_caches = n;
+	life.caches[0].name = is_renamed ? other_name : name_of(0);
+	trace("%zu caches, the first is named %s", n, life.caches[0].name);
 }
 
 /* ---- what the parts tell each other ------------------------------------------------------------------ */

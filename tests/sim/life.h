@@ -22,11 +22,13 @@ struct life {
 	bool is_ready; /* it serves */
 	bool is_closing;
 
-	struct config config;
+	struct config config, whole; /* as it is in this life; and with every cache */
 	struct cache_config caches[CACHES_MAX];
 	struct upstream_config upstream;
 	char *upstream_name;
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
+	unsigned n_caches;      /* in whole */
+	struct policy *filters; /* of whole, for who checks */
 };
 extern struct life life;
 
@@ -34,6 +36,8 @@ extern char life_state_dir[512], life_spool_dir[600], life_queue_path[600];
 
 /* The settings of all lives of a run. */
 void life_configure(unsigned n_caches, bool has_upstream);
+/* The settings of the next life: without the last cache, and with another name for the first one. */
+void life_reconfigure(bool lacks_last, bool is_renamed);
 /* -1: it could not be opened; what was opened is closing. */
 int life_open(struct error *err);
 /* Closes the parts; life.queue is NULL when that is over. */

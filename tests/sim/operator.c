@@ -23,7 +23,7 @@ static void excuse(const char *path)
 	unsigned number = fake_store_number(path);
 
 	for (unsigned i = 0; i < n_promises; i++)
-		if (promises[i].path == number)
+		if (promises[i].path == number || (number > 0 && promises[i].derivation == number))
 			promises[i].is_excused = true;
 }
 
@@ -74,6 +74,8 @@ static void retry(struct queue *queue, bool all)
 	if (!all && chance_one_in(2))
 		retry.which.path = store_model.paths[chance_below(store_model.n_paths)].text;
 	retry.which.failed_only = !all && chance_one_in(2);
+	retry.which.caches =
+		!all && chance_one_in(4) ? chance_bits() % (UINT64_C(1) << life.config.n_caches) : 0;
 	op = op_new(sizeof(retry), &retry);
 	trace("retry %s", retry.which.path != NULL ? retry.which.path : "all");
 	queue_start(queue, &op->op, on_done);
@@ -89,15 +91,39 @@ static void pause_caches(struct queue *queue, uint64_t caches, int64_t until_uni
 	queue_start(queue, &op->op, on_done);
 }
 
-static void forget(struct queue *queue, unsigned path)
+/* Of PATH (NULL: any) nothing more is promised on these caches (0: all). */
+static void excuse_on(const char *path, uint64_t caches)
 {
-	struct queue_forget *op =
-		op_new(sizeof(*op), &(struct queue_forget){ .op.verb = QUEUE_FORGET,
-	                                                    .now_unix_s = clock_unix_s(),
-	                                                    .which.path = store_model.paths[path].text });
+	for (unsigned i = 0; i < n_promises; i++) {
+		struct promise *p = &promises[i];
 
-	trace("forget %u", path);
-	excuse(op->which.path);
+		if ((path != NULL && p->path != fake_store_number(path)) || promise_is_kept(p))
+			continue;
+		p->caches &= caches != 0 ? ~caches : 0;
+		p->is_excused = p->is_excused || p->caches == 0;
+	}
+}
+
+/* A path, a derivation, or all; on some caches or everywhere; what failed, or whatever is unfinished. */
+static void forget(struct queue *queue, uint64_t all)
+{
+	struct queue_forget forget = { .op.verb = QUEUE_FORGET, .now_unix_s = clock_unix_s() };
+	unsigned drv = STORE_BUILT_MAX + chance_below(store_model.n_derivations);
+	unsigned path =
+		chance_one_in(8) && store_model.n_derivations > 0 ? drv : chance_below(store_model.n_paths);
+	struct queue_forget *op;
+
+	if (!chance_one_in(6))
+		forget.which.path = store_model.paths[path].text;
+	forget.which.caches = chance_one_in(4) ? chance_bits() & all : 0;
+	forget.which.failed_only = chance_one_in(4);
+	op = op_new(sizeof(forget), &forget);
+	trace("forget %s caches %llu%s", op->which.path != NULL ? op->which.path : "all",
+	      (unsigned long long)op->which.caches, op->which.failed_only ? " failed only" : "");
+	if (op->which.path != NULL && op->which.caches == 0)
+		excuse(op->which.path);
+	else
+		excuse_on(op->which.path, op->which.caches);
 	queue_start(queue, &op->op, on_done);
 }
 
@@ -148,7 +174,7 @@ void operator_does(struct queue *queue)
 		break;
 	case 6:
 		if (chance_one_in(3))
-			forget(queue, chance_below(store_model.n_paths));
+			forget(queue, all);
 		break;
 	case 7:
 		if (chance_one_in(3))

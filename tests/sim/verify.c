@@ -13,7 +13,8 @@
 #include "tests/sim/life.h"
 #include "tests/support/crash_vfs.h"
 
-#define LIES_MAX_MS (2 * 3600 * 1000ull) /* every timer looks again within the hour */
+#define REMADE_MAX_MS (3600 * 1000ull)
+#define LIES_MAX_MS   (2 * 3600 * 1000ull) /* every timer looks again within the hour */
 
 static uint64_t lies_since_ms[CACHES_MAX];
 
@@ -40,8 +41,40 @@ static void verify_moves(size_t cache)
 		         (unsigned long long)counts->jobs[JOB_READY], cache);
 }
 
+/* What was kept once is: the cache may lose it again. */
+static void note_kept(void)
+{
+	static uint64_t n_seen;
+
+	if (fake_cache_n_stored() == n_seen)
+		return;
+	n_seen = fake_cache_n_stored();
+	for (unsigned i = 0; i < n_promises; i++)
+		promises[i].is_kept = promise_is_kept(&promises[i]);
+}
+
+/* I3: a root that could not be made is made later, once roots can be. */
+static void verify_roots(void)
+{
+	for (unsigned i = 0; i < n_promises; i++) {
+		struct promise *p = &promises[i];
+
+		if (!p->lacks_root)
+			continue;
+		if (store_model.unroot_one_in > 0 || !life.is_ready)
+			p->lacks_root_since_ms = fake_now_ms();
+		p->lacks_root = !fake_root_is_made(p->derivation > 0 ? p->derivation : p->path);
+		if (p->lacks_root && p->derivation == 0 && !p->is_excused && !promise_is_kept(p) &&
+		    fake_now_ms() - p->lacks_root_since_ms > REMADE_MAX_MS)
+			violated("I3", "%u has no root, and could have had one since %.3f s", p->path,
+			         (double)p->lacks_root_since_ms / 1000);
+	}
+}
+
 void verify_turn(void)
 {
+	note_kept();
+	verify_roots();
 	if (life.uploader != NULL && !life.is_closing &&
 	    body_pool_memory_in_use_bytes(life.uploader->pool) > life.config.memory_bytes)
 		violated("I6", "the NARs on their way hold more memory than was said");
@@ -63,8 +96,12 @@ void verify_deleted(const bool deleted[STORE_PATHS_MAX])
 		if (promises[i].is_excused || promise_is_kept(&promises[i]))
 			continue;
 		fake_store_closure(promises[i].path, in);
+		/* Of a derivation, whose outputs nothing protects until they are known, that is told: failed.
+		 */
 		for (unsigned k = 0; k < store_model.n_paths; k++)
-			if (in[k] && deleted[k])
+			if (in[k] && deleted[k] && (promises[i].lacks_root || promises[i].derivation > 0))
+				promises[i].is_excused = true;
+			else if (in[k] && deleted[k] && !promises[i].is_excused)
 				violated("I3",
 				         "%u was collected, which belongs to %u, which was %s and is not "
 				         "uploaded",
@@ -74,10 +111,11 @@ void verify_deleted(const bool deleted[STORE_PATHS_MAX])
 
 void verify_unrooted(unsigned path)
 {
-	if (fake_root_leads_to(path) || store_model.unroot_one_in > 0)
+	if (fake_root_leads_to(path))
 		return;
 	for (unsigned i = 0; i < n_promises; i++)
-		if (promises[i].path == path && !promises[i].is_excused && !promise_is_kept(&promises[i]))
+		if (promises[i].path == path && promises[i].derivation == 0 && !promises[i].lacks_root &&
+		    !promises[i].is_excused && !promise_is_kept(&promises[i]))
 			violated("I3", "the last root of %u went, which was %s and is not uploaded", path,
 			         promise_name(&promises[i]));
 }
@@ -96,6 +134,8 @@ static void verify_row(sqlite3 *db, sqlite3_stmt *st, const struct promise *prom
 	sqlite3_reset(st);
 	sqlite3_bind_int64(st, 1, promise->request_id);
 	sqlite3_bind_text(st, 2, store_model.paths[promise->path].text, -1, SQLITE_STATIC);
+	if (promise->derivation > 0)
+		sqlite3_bind_text(st, 3, store_model.paths[promise->derivation].text, -1, SQLITE_STATIC);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_DONE)
 		violated("I1", "request %lld of %u was acknowledged, and is not in the queue",
@@ -115,8 +155,8 @@ void verify_queue_file(void)
 	if (!any)
 		return;
 	if (sqlite3_open_v2(life_queue_path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(db, "SELECT 1 FROM root WHERE request = ? AND path = ?", -1, &st, NULL) !=
-	            SQLITE_OK)
+	    sqlite3_prepare_v2(db, "SELECT 1 FROM root WHERE request = ? AND path IN (?, ?)", -1, &st,
+	                       NULL) != SQLITE_OK)
 		fail_sql(db, "opening");
 	for (unsigned i = 0; i < n_promises; i++)
 		if (promises[i].request_id > 0 && !promises[i].is_excused && !promise_is_kept(&promises[i]))

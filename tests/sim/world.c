@@ -34,6 +34,7 @@ static struct {
 	unsigned lives_left;
 	bool is_healed, is_over;
 	bool is_full, was_full; /* the disk; and when this life began */
+	bool loses;             /* caches do; then the clock does not jump, and presence is sure to run out */
 	bool boots;             /* after a power cut, the daemon before the collector */
 	uint64_t healed_ms, well_since_ms;
 	const struct world_cut *cut; /* NULL: everything is left to chance */
@@ -112,6 +113,20 @@ static void choose_end(void)
 		w.steps_left = chance_below(chance_one_in(2) ? 100 : chance_one_in(2) ? 600 : 4000);
 }
 
+/* What a reload finds: mostly what was there before. */
+static void reconfigure(void)
+{
+	bool lacks_last = life.config.n_caches < life.n_caches, is_renamed = chance_one_in(8);
+
+	if (w.is_healed || chance_one_in(2))
+		lacks_last = false;
+	else if (w.cut == NULL && life.n_caches > 1 && chance_one_in(4))
+		lacks_last = true;
+	life_reconfigure(lacks_last, is_renamed);
+	if (lacks_last)
+		hooks_lose_cache(life.n_caches - 1);
+}
+
 static void on_start(struct fake_event *event)
 {
 	struct error err;
@@ -121,6 +136,7 @@ static void on_start(struct fake_event *event)
 		return;
 	choose_end();
 	w.was_full = w.is_full;
+	reconfigure();
 	if (life_open(&err) < 0) {
 		trace("cannot start: %s", err.text);
 		if (w.is_healed)
@@ -138,7 +154,11 @@ static void trouble_with_a_cache(void)
 	struct cache_faults *faults = &cache_faults[chance_below(CACHES_MAX + 1)];
 	static const enum error_kind kinds[] = { ERROR_TRANSIENT, ERROR_OPERATOR };
 
-	switch (chance_below(7)) {
+	switch (chance_below(w.loses ? 9 : 7)) {
+	case 7:
+	case 8:
+		fake_cache_lose(chance_below(life.n_caches), chance_below(store_model.n_paths));
+		break;
 	case 0:
 		faults->fail_one_in = 2 + chance_below(8);
 		faults->lose_one_in = 1 + chance_below(4);
@@ -173,9 +193,12 @@ static void damage(unsigned path)
 
 static void on_trouble(struct fake_event *event)
 {
-	switch (chance_below(10)) {
+	switch (chance_below(11)) {
 	case 0:
 		store_model.fail_one_in = chance_below(5);
+		break;
+	case 10:
+		store_model.unroot_one_in = chance_one_in(2) ? 1 + chance_below(4) : 0;
 		break;
 	case 1:
 		damage(chance_below(store_model.n_paths));
@@ -190,7 +213,7 @@ static void on_trouble(struct fake_event *event)
 			crash_vfs_fail_sync();
 		break;
 	case 4:
-		if (chance_one_in(4))
+		if (chance_one_in(4) && !w.loses)
 			fake_clock_step_s((int64_t)chance_below(20000) - 10000);
 		break;
 	case 5:
@@ -246,7 +269,7 @@ static void on_heal(struct fake_event *event)
 	fake_cache_heal();
 	crash_vfs_heal();
 	w.is_full = false;
-	store_model.fail_one_in = 0;
+	store_model.fail_one_in = store_model.unroot_one_in = 0;
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		store_model.paths[i].is_damaged = false;
 	fake_store_build_again();
@@ -264,7 +287,9 @@ static void look(void)
 	}
 	if (!w.is_healed || !fake_loop_is_idle())
 		return;
-	if (life.is_ready && !life.is_closing && verify_is_done()) {
+	if (life.is_ready && !life.is_closing && life.config.n_caches < life.n_caches) {
+		life_close();
+	} else if (life.is_ready && !life.is_closing && verify_is_done()) {
 		trace("all is done");
 		w.is_over = true;
 		life_close();
@@ -288,10 +313,11 @@ static void begin(void)
 	static const uint64_t lengths_ms[] = { 3000, 3000, 200000, 2000000 };
 	uint64_t lasts_ms = lengths_ms[chance_below(4)];
 
-	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_PATHS_MAX - 3 : 10));
+	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_BUILT_MAX - 3 : 10));
 	fake_cache_init(has_upstream);
 	life_configure(1 + chance_below(chance_one_in(3) ? CACHES_MAX : 1), has_upstream);
 	hooks_init(1 + chance_below(chance_one_in(3) ? 16 : 6), lasts_ms);
+	w.loses = chance_one_in(4);
 	w.lives_left = w.cut != NULL ? 0 : chance_below(6);
 	fake_loop_between(between);
 	crash_vfs_watch(at_point);
