@@ -250,9 +250,18 @@ static bool post_page(struct batch_root *r, const uint32_t *order, size_t n)
 	return true;
 }
 
+/* Uploaded and collected before it came up here, out of the spool for one: then it is done. */
+static bool is_gone_but_there(const struct batch_root *r)
+{
+	const struct walk_node *node = &r->batch->graph.nodes[r->node];
+
+	return !node->is_known && !r->root.force && (r->caches & ~node->seen) == 0;
+}
+
 static void enqueue_root(struct batch_root *r, uint32_t *order)
 {
-	int64_t n = walk_order(&r->batch->graph, r->node, r->caches, order, &r->err);
+	int64_t n =
+		is_gone_but_there(r) ? 0 : walk_order(&r->batch->graph, r->node, r->caches, order, &r->err);
 
 	for (int64_t at = 0; at < n; at += QUEUE_PAGE_MAX)
 		if (!post_page(r, order + at, (size_t)(n - at < QUEUE_PAGE_MAX ? n - at : QUEUE_PAGE_MAX))) {
@@ -369,6 +378,7 @@ static void judge(const struct walk_batch *batch, struct walk_node *node, uint64
 
 	node->satisfied =
 		node->is_root ? satisfied_bits(intake, present & kept_forever(intake->config)) : seen;
+	node->seen = seen;
 	node->is_leaf = !batch->is_whole && (batch->all_caches & ~seen) == 0;
 	node->is_pruned = !batch->is_whole && (batch->all_caches & ~node->satisfied) == 0;
 }

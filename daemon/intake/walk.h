@@ -13,6 +13,7 @@ struct walk_node {
 	uint32_t n_refs;
 	uint32_t layer;
 	uint64_t satisfied; /* bits of caches that need not be asked: they have it, or their upstream has */
+	uint64_t seen;      /* bits of caches on which, or on whose upstream, it was seen to be */
 	uint64_t emitted;   /* bits of caches for which it was put in order already */
 	bool is_known;      /* info and refs are there */
 	bool is_leaf;       /* every cache was seen to have it: nothing below it is looked at */

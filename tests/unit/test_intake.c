@@ -430,6 +430,39 @@ static void a_path_that_is_not_valid_fails_and_takes_none_with_it(void **state)
 	assert_int_equal(n_roots(ROOT_QUEUED), 1);
 }
 
+static void collect(const char *path)
+{
+	char db_path[160], sql[256];
+	sqlite3 *db;
+
+	snprintf(db_path, sizeof(db_path), "%s/nix/var/nix/db/db.sqlite", t.dir);
+	snprintf(sql, sizeof(sql), "DELETE FROM ValidPaths WHERE path = '%s'", path);
+	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+/* As a spool file that was read late. */
+static void what_is_on_the_caches_and_collected_is_done(void **state)
+{
+	const char *const paths[] = { OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	finish_all();
+	assert_int_equal(n_roots(ROOT_DONE), 1);
+	collect(OUT);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_FAILED), 0);
+	assert_int_equal(n_roots(ROOT_DONE), 2);
+	assert_false(is_rooted(OUT));
+}
+
 static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
 {
 	const char *const paths[] = { OUT, GONE };
@@ -728,6 +761,7 @@ int main(void)
 		TEST(a_root_of_an_output_that_could_not_be_made_is_tried_again),
 		TEST(a_derivation_without_outputs_is_not_dropped_in_silence),
 		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
+		TEST(what_is_on_the_caches_and_collected_is_done),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
