@@ -167,6 +167,23 @@ static bool is_same_host(const char *url, const char *base)
 	return strncmp(url, base, n) == 0 && (url[n] == '/' || url[n] == '\0');
 }
 
+/* What there are more of is sent to it. */
+static void announce_upstream_keys(struct backend_announced *announced, const json_t *names)
+{
+	for (size_t i = 0; i < json_array_size(names); i++) {
+		const char *name = json_string_value(json_array_get(names, i));
+		char *to;
+
+		if (announced->n_upstream_keys == ANNOUNCED_UPSTREAM_KEYS_MAX)
+			return;
+		if (name == NULL || name[0] == '\0' || strlen(name) > KEY_NAME_MAX)
+			continue;
+		to = announced->upstream_keys[announced->n_upstream_keys++];
+		strcpy(to, name);
+		make_plain(to);
+	}
+}
+
 static void announce(struct backend *backend, const json_t *root)
 {
 	const json_t *is_public = json_object_get(root, "is_public");
@@ -179,6 +196,7 @@ static void announce(struct backend *backend, const json_t *root)
 			json_is_true(is_public) ? VISIBILITY_PUBLIC : VISIBILITY_PRIVATE;
 	announce_reader_url(backend, json_string_value(json_object_get(root, "substituter_endpoint")));
 	announce_key(backend, json_string_value(json_object_get(root, "public_key")));
+	announce_upstream_keys(&backend->announced, json_object_get(root, "upstream_cache_key_names"));
 }
 
 static int check_config(const struct attic_call *call, const json_t *root, struct error *err)

@@ -77,9 +77,10 @@ struct backend_ops {
 	void (*close)(struct backend *backend); /* no op may run; may need one more turn of the loop */
 };
 
-#define ANNOUNCED_URL_SIZE 512
-#define ANNOUNCED_KEYS_MAX 4
-#define ANNOUNCED_KEY_SIZE (KEY_NAME_MAX + sizeof(":") + 44)
+#define ANNOUNCED_URL_SIZE          512
+#define ANNOUNCED_KEYS_MAX          4
+#define ANNOUNCED_KEY_SIZE          (KEY_NAME_MAX + sizeof(":") + 44)
+#define ANNOUNCED_UPSTREAM_KEYS_MAX 8
 /* What a cache said of itself when it was last prepared: words of a server, plain and bounded, to be shown
  * and compared. */
 struct backend_announced {
@@ -88,6 +89,9 @@ struct backend_announced {
 	char keys[ANNOUNCED_KEYS_MAX][ANNOUNCED_KEY_SIZE]; /* "name:base64", with which it signs */
 	size_t n_keys;
 	uint64_t retention_s; /* it may drop what is older; 0: it did not say */
+	/* Names of keys; it has no need of what they signed. */
+	char upstream_keys[ANNOUNCED_UPSTREAM_KEYS_MAX][KEY_NAME_MAX + 1];
+	size_t n_upstream_keys;
 };
 
 struct backend { /* the kinds embed it */

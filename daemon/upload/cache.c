@@ -88,12 +88,13 @@ static void on_prepared(struct backend_op *op)
 	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, prepare_op);
 
 	cache->prepared = CACHE_PREPARED;
-	if (op->err.kind == ERROR_NONE)
+	if (op->err.kind == ERROR_NONE) {
 		look(cache);
-	if (op->err.kind != ERROR_NONE)
-		drop_link(cache); /* a mended token or key is read again with the next try */
-	else
+		trust_tell_unknown(cache);
 		cache_answered(cache, BREAKER_PREPARE, has_waiting_probe(cache));
+	} else {
+		drop_link(cache); /* a mended token or key is read again with the next try */
+	}
 	tell_prepared(cache, &op->err);
 	if (cache->uploader->closing)
 		uploader_maybe_closed(cache->uploader);

@@ -19,10 +19,10 @@
 #define TO(state) (1u << (state))
 
 static const unsigned allowed[] = {
-	[UPLOAD_VERIFYING] = TO(UPLOAD_PREPARING) | TO(UPLOAD_RECORDING),
-	[UPLOAD_PREPARING] =
-		TO(UPLOAD_ABANDONING) | TO(UPLOAD_ASKING) | TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
-	[UPLOAD_ABANDONING] = TO(UPLOAD_ASKING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_VERIFYING] = TO(UPLOAD_PREPARING) | TO(UPLOAD_ASKING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_PREPARING] = TO(UPLOAD_VERIFYING) | TO(UPLOAD_ABANDONING) | TO(UPLOAD_ASKING) |
+	                     TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
+	[UPLOAD_ABANDONING] = TO(UPLOAD_VERIFYING) | TO(UPLOAD_ASKING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ASKING] = TO(UPLOAD_ASKING_NAR) | TO(UPLOAD_SENDING) | TO(UPLOAD_AWAITING_TWIN) |
 	                  TO(UPLOAD_PUBLISHING) | TO(UPLOAD_RECORDING),
 	[UPLOAD_ASKING_NAR] =
@@ -465,11 +465,15 @@ static void ask_one(struct upload *u, struct backend *backend, size_t endpoint)
 	backend->ops->find_info_start(backend, &ask->op, u->job.info.path);
 }
 
-static void ask(struct upload *u)
+void upload_ask(struct upload *u)
 {
 	struct uploader *uploader = u->cache->uploader;
 	struct error err;
 
+	if (u->closing) {
+		record_release(u);
+		return;
+	}
 	upload_move(u, UPLOAD_ASKING);
 	free(u->asks);
 	u->n_asks = 0;
@@ -506,7 +510,7 @@ static void on_abandoned(struct backend_op *op)
 	if (u->closing)
 		record_release(u);
 	else
-		ask(u);
+		trust_check_named(u);
 }
 
 static void abandon(struct upload *u)
@@ -534,7 +538,7 @@ void upload_prepared(struct upload *u, const struct error *err)
 	else if (u->job.upload_id != NULL && u->link->backend->ops->abandon_start != NULL)
 		abandon(u);
 	else
-		ask(u);
+		trust_check_named(u);
 }
 
 /* A fault of our own: of the path, of the machine; or we stopped it. */

@@ -9,9 +9,10 @@
  *       |           +--found---------------|----------|----------------------> RECORDING <--------+
  *       +-----------------------(NAR sent before)---> PUBLISHING                   |
  *                                                                                ENDED
- *   a cache that takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes--> ASKING_NAR
- *   an earlier try left something there: PREPARING -> ABANDONING -> ASKING
- *   a fault in any of them -> [CHECKING_STORE ->] RECORDING
+ *   a cache names keys, whose paths it has no need of: PREPARING, ABANDONING -> VERIFYING -> ASKING, or
+ * RECORDING a cache that takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes-->
+ * ASKING_NAR an earlier try left something there: PREPARING -> ABANDONING -> ASKING a fault in any of them ->
+ * [CHECKING_STORE ->] RECORDING
  *
  * Every state but ENDED waits for something that calls back. The narinfo goes last, and only when the
  * queue says that all it refers to is there (I2).
@@ -70,7 +71,10 @@ struct upload {
 	struct {
 		struct work work;
 		bool is_running, is_signed;
-		size_t endpoint; /* by whose key */
+		size_t endpoint;     /* by whose key */
+		const char *keys[8]; /* that the cache names, and the path's signatures do; of the
+		                        configuration */
+		size_t n_keys;
 	} trust;
 
 	/* ASKING: the cache itself, then its upstreams */
@@ -177,8 +181,10 @@ void record_mask(const struct upload *u, struct error *fault);
 /* check.c: asks the store about a path that differs, then records. */
 void check_store(struct upload *u);
 
-/* Goes on once no signature spares the questions. */
+/* Goes on once no signature spares the questions: that of an upstream, then one by a key that the cache
+ * names. */
 void upload_prepare(struct upload *u);
+void upload_ask(struct upload *u);
 
 /* room.c: upload_send(U) as soon as its cache has room for its NAR, in a later turn. */
 void room_wait(struct upload *u);
@@ -191,7 +197,11 @@ void room_leave(struct upload *u);
 
 /* trust.c: upload_prepare(U), or what its signatures say is recorded. */
 void trust_check(struct upload *u);
+/* upload_ask(U), or the cache's own word on who signed it is recorded. */
+void trust_check_named(struct upload *u);
 void trust_cancel(struct upload *u);
+/* Tells of keys that CACHE names and nobody here knows. */
+void trust_tell_unknown(const struct upload_cache *cache);
 
 /* vouch.c: is one of the signatures by KEY_TEXT, "NAME:BASE64"? On any thread. */
 bool vouch_is_signed_by(const struct path_info *info, const char *key_text);

@@ -5,12 +5,18 @@ load common
 
 setup() {
 	scratch_make
-	start attic python3 "$TOP/tests/support/attic_server.py" --store-dir "$T/store" --log "$T/log/attic-requests"
-	wait_until 15 test -s "$T/log/attic.log"
-	read -r PORT KEY <"$T/log/attic.log"
+	start_server
 	echo open-sesame >"$T/etc/token"
 	chmod 600 "$T/etc/token"
 	attic_config
+}
+
+# start_server [ARGUMENT...]
+start_server() {
+	: >"$T/log/attic.log"
+	start attic python3 "$TOP/tests/support/attic_server.py" --store-dir "$T/store" --log "$T/log/attic-requests" "$@"
+	wait_until 15 test -s "$T/log/attic.log"
+	read -r PORT KEY <"$T/log/attic.log"
 }
 
 # attic_config [LINE...]
@@ -150,6 +156,34 @@ status_says() {
 	ctl retry --failed
 	wait_until 30 uploaded
 	state_is '(.paths | length) == 2'
+}
+
+# signed_by SECRET NAME [REF...]: a path built without the hook, with a signature.
+signed_by() {
+	local path
+	path=$(make_path "$2" 64 "${@:3}")
+	nix store sign --key-file "$T/etc/$1.secret" "$path"
+	echo "$path"
+}
+
+@test "what a key signed that the cache names is not sent, if the signature is good and the key known" {
+	stop attic
+	start_server --upstream-key up-1 --upstream-key unknown-1
+	nix-store --generate-binary-cache-key up-1 "$T/etc/up.secret" "$T/etc/up.public"
+	nix-store --generate-binary-cache-key up-1 "$T/etc/forged.secret" "$T/etc/forged.public"
+	nix-store --generate-binary-cache-key unknown-1 "$T/etc/unknown.secret" "$T/etc/unknown.public"
+	nix-store --generate-binary-cache-key other-1 "$T/etc/other.secret" "$T/etc/other.public"
+	attic_config 'upstreams =' '' '[upstream "up"]' 'url = http://127.0.0.1:9' "public-key = $(cat "$T/etc/up.public")" \
+		"public-key = $(cat "$T/etc/other.public")"
+	good=$(signed_by up good)
+	sent=("$(signed_by forged forged)" "$(signed_by unknown unknown)" "$(signed_by other other)")
+	start_daemon
+	sent+=("$(build_path program 64 "$good" "${sent[@]}")")
+	wait_until 30 uploaded
+	state_is "(.paths | sort) == $(printf '%s\n' "${sent[@]}" | jq -R . | jq -s 'sort')"
+	grep 'no upstream here has.*key=unknown-1' "$T/log/nncached.log"
+	ctl push --force "$good"
+	state_is ".paths | index(\"$good\")"
 }
 
 @test "keys that mean nothing to an Attic server are refused" {

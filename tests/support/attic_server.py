@@ -2,10 +2,11 @@
 """An Attic server for tests: as strict as the real one is described to be, and stricter where a cache would
 come out wrong. It keeps what it is sent in memory, and serves it as a binary cache that it signs itself.
 
-    attic_server.py [--token TOKEN] [--cache NAME] [--store-dir DIR] [--log FILE]
+    attic_server.py [--token TOKEN] [--cache NAME] [--store-dir DIR] [--upstream-key NAME]... [--log FILE]
 
 Prints "PORT PUBLIC-KEY\\n" once it listens. `Authorization: Bearer TOKEN` may pull and push; `Bearer TOKEN-ro`
-may only pull. The cache is readable without one, as a public cache is.
+may only pull. The cache is readable without one, as a public cache is. It says that what cache.nixos.org-1 and
+each --upstream-key signed need not be sent, and takes it if it is.
 
 POST /_test/mode with one of these words changes how it behaves from then on:
 
@@ -48,6 +49,7 @@ class Refusal(Exception):
 class Cache:
     def __init__(self, args):
         self.name, self.token, self.store_dir = args.cache, args.token, args.store_dir
+        self.upstream_keys = args.upstream_key
         self.key = Key(f"{args.cache}-1")
         self.lock = threading.Lock()
         self.mode = "ok"
@@ -134,7 +136,7 @@ class Handler(own_cache.Handler):
             "api_endpoint": {"elsewhere": "http://elsewhere.example/", "nearly": here[:-1] + "0/"}.get(cache.mode, here),
             "public_key": cache.key.public, "is_public": True, "priority": 41,
             "store_dir": "/foreign/store" if cache.mode == "foreign" else cache.store_dir,
-            "upstream_cache_key_names": ["cache.nixos.org-1"], "retention_period": "Global"}))
+            "upstream_cache_key_names": cache.upstream_keys, "retention_period": "Global"}))
 
     def api_missing(self):
         body = self.body(2 << 20)
@@ -274,6 +276,7 @@ def main():
     parser.add_argument("--token", default="open-sesame")
     parser.add_argument("--cache", default="team")
     parser.add_argument("--store-dir", default="/nix/store")
+    parser.add_argument("--upstream-key", action="append", default=["cache.nixos.org-1"])
     parser.add_argument("--log")
     args = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
