@@ -154,6 +154,17 @@ static int dump(const struct config *config, const struct buf *messages)
 	return EXIT_SUCCESS;
 }
 
+/* A line each, as they are written for a terminal. */
+static void log_messages(const char *messages)
+{
+	while (*messages != '\0') {
+		int n = (int)strcspn(messages, "\n");
+
+		log_error("configuration: %.*s", n, messages);
+		messages += n + (messages[n] == '\n');
+	}
+}
+
 /* With a broken configuration paths are still taken in, as a mail server does not refuse mail because
  * a transport is misspelt. */
 static int run(struct config *config, const struct buf *messages, const struct config_places *places)
@@ -161,7 +172,7 @@ static int run(struct config *config, const struct buf *messages, const struct c
 	bool is_broken = config == NULL;
 
 	if (is_broken) {
-		log_error("configuration: %s", buf_text(messages));
+		log_messages(buf_text(messages));
 		config = config_salvage(places);
 	}
 	if (config == NULL) {

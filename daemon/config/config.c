@@ -12,7 +12,8 @@
 #include "daemon/config/text.h"
 #include "daemon/config/url.h"
 
-#define TEXT_MAX 16384
+#define TEXT_MAX       16384
+#define LINE_MAX_BYTES 199 /* that inih reads */
 
 static void free_text(char **text)
 {
@@ -392,6 +393,22 @@ static bool is_for_section(const struct section *section, const struct option *o
 	       (option->kinds == 0 || (option->kinds & (1U << cache->kind)) != 0);
 }
 
+/* What was read can be longer now: blanks around '=' are ours, and a file may have got its directory. */
+static void format_value(const struct section *section, const struct option *option, size_t i,
+                         struct buf *out)
+{
+	CLEANUP(buf_fini) struct buf value = { .max = KIB(64) };
+	size_t n_key = strlen(option->key);
+
+	option_format(option, section->head, i, &value);
+	if (n_key + value.len + strlen(" = ") <= LINE_MAX_BYTES)
+		buf_printf(out, "%s = %s\n", option->key, buf_text(&value));
+	else if (n_key + value.len + strlen("=") <= LINE_MAX_BYTES)
+		buf_printf(out, "%s=%s\n", option->key, buf_text(&value));
+	else
+		buf_printf(out, "# %s: set, and longer than a line may be\n", option->key);
+}
+
 static void format_option(const struct section *section, const struct option *option, struct buf *out)
 {
 	bool is_default = section_place(section, option)->file == NULL;
@@ -405,11 +422,8 @@ static void format_option(const struct section *section, const struct option *op
 		buf_puts(out, "# default\n");
 	if (n == 0)
 		buf_printf(out, "%s =\n", option->key);
-	for (size_t i = 0; i < n; i++) {
-		buf_printf(out, "%s = ", option->key);
-		option_format(option, section->head, i, out);
-		buf_putc(out, '\n');
-	}
+	for (size_t i = 0; i < n; i++)
+		format_value(section, option, i, out);
 }
 
 static void format_section(const struct section *section, struct buf *out)

@@ -224,6 +224,8 @@ static int read_value(struct loader *ld, const struct option *option, const char
 	path = credential_path(ld, value);
 	if (path == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
+	if (access(path, F_OK) < 0 && text_refuse_secret(value, err) < 0)
+		return -1;
 	return option_read(option, ld->section.head, path, err);
 }
 

@@ -41,8 +41,35 @@ static int path_read(const char *value, struct buf *out, struct error *err)
 	                 "\"%s\" is not a full path\n  expected /DIR/NAME, without \"..\"", value);
 }
 
+#define SECRET_RUN_BYTES 20 /* letters and digits in a row: names have blanks, dashes or dots before */
+#define SHORT_NAME_MAX   64
+
+static bool may_be_secret(const char *value)
+{
+	size_t run = 0, longest = 0;
+
+	for (const char *p = value; *p != '\0'; p++) {
+		run = isalnum((unsigned char)*p) ? run + 1 : 0;
+		longest = run > longest ? run : longest;
+		if (!isalnum((unsigned char)*p) && strchr("._-@/", *p) == NULL)
+			return true;
+	}
+	return longest >= SECRET_RUN_BYTES || strlen(value) > SHORT_NAME_MAX;
+}
+
+int text_refuse_secret(const char *value, struct error *err)
+{
+	if (!may_be_secret(value))
+		return 0;
+	return error_set(err, ERROR_OPERATOR,
+	                 "the value is no file that is there, and looks like a secret (not shown)\n"
+	                 "  expected the name of a file that holds it");
+}
+
 static int file_read(const char *value, struct buf *out, struct error *err)
 {
+	if (value[0] != '/' && text_refuse_secret(value, err) < 0)
+		return -1;
 	if (path_normalise(value, out))
 		return 0;
 	return error_set(err, ERROR_OPERATOR,

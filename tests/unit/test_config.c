@@ -311,6 +311,18 @@ static const struct {
 	  "  expected /DIR/NAME, or NAME without a slash: it is looked for in $CREDENTIALS_DIRECTORY, then "
 	  "in the "
 	  "credentials directory beside the configuration\n" },
+#define NOT_SHOWN(key)                                                               \
+	"f:3: [cache \"x\"] " key ": the value is no file that is there, and looks " \
+	"like a secret (not shown)\n"                                                \
+	"  expected the name of a file that holds it\n"
+	{ "[cache \"x\"]\nurl = https://h/\nsigning-key-file = "
+	  "cache-1:pTwx/2Ck0zrmJYI5s+3lqWpbPDiuVg7UVPF8xQ==\n",
+	  NOT_SHOWN("signing-key-file") },
+	{ "[cache \"x\"]\nurl = https://h/\ntoken-file = eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl\n"
+	  "sign = no\n",
+	  NOT_SHOWN("token-file") },
+	{ "[cache \"x\"]\nurl = https://h/\ntoken-file = 0123456789abcdef0123456789abcdef\nsign = no\n",
+	  NOT_SHOWN("token-file") },
 	{ MAIN "upstreams = nixos frieds\n", "f:4: [cache \"main\"] upstreams: \"frieds\" is not known\n"
 	                                     "  expected a section [upstream \"NAME\"] for it\n" },
 	{ MAIN "[cache \"again\"]\nurl = https://C.example:443/nix/\nsign = no\n",
@@ -907,6 +919,25 @@ static void what_is_shown_loads_to_the_same(void **state)
 	assert_string_equal(buf_text(&twice), once.data);
 }
 
+/* Written as key=value it just fits into a line. */
+static void what_is_shown_of_long_values_can_be_read(void **state)
+{
+	CLEANUP(buf_fini) struct buf shown = { .max = KIB(256) }, text = { .max = KIB(4) };
+	char pattern[186];
+	struct config *config;
+	(void)state;
+
+	snprintf(pattern, sizeof(pattern), "%0185d", 0);
+	buf_printf(&text, MAIN "exclude-roots=%s\n", pattern);
+	config = load_good(buf_text(&text));
+	config_format(config, &shown);
+	config_free(config);
+	assert_non_null(strstr(buf_text(&shown), pattern));
+	config = load_good(buf_text(&shown));
+	assert_string_equal(config->caches[0].exclude_roots.items[0], pattern);
+	config_free(config);
+}
+
 static void a_misspelt_key_finds_its_neighbour(void **state)
 {
 	(void)state;
@@ -1005,6 +1036,7 @@ int main(void)
 		cmocka_unit_test(every_option_has_a_field_of_its_size_and_of_its_own),
 		cmocka_unit_test(every_default_reads_as_it_is_shown),
 		cmocka_unit_test(what_is_shown_loads_to_the_same),
+		cmocka_unit_test(what_is_shown_of_long_values_can_be_read),
 		cmocka_unit_test(a_misspelt_key_finds_its_neighbour),
 		cmocka_unit_test(what_may_not_have_been_meant_is_a_warning),
 		cmocka_unit_test(what_a_cache_says_of_itself_is_stronger_than_its_section),
