@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -25,6 +26,9 @@
 
 /* Workers beside the packers, for file caches. */
 #define EXTRA_WORKERS 4
+/* A migration asks for a minute more, and asks again long before that is over. */
+#define STARTING_EVERY_MS 1000
+#define STARTING_MORE_MS  60000
 
 static int open_parts(struct daemon *daemon, struct error *err);
 static void close_parts(struct daemon *daemon);
@@ -276,6 +280,19 @@ static void tell_of_new_queue(const struct daemon *daemon)
 	          damaged);
 }
 
+/* However long it takes, the service manager is to wait, and to start nothing over again. */
+static void on_migrating(void *ctx)
+{
+	struct daemon *daemon = ctx;
+	uint64_t now = clock_mono_ms();
+
+	if (daemon->told_starting_mono_ms != 0 && now - daemon->told_starting_mono_ms < STARTING_EVERY_MS)
+		return;
+	daemon->told_starting_mono_ms = now;
+	notify_status("bringing the queue's schema up to date");
+	notify_starting(STARTING_MORE_MS);
+}
+
 static int open_queue(struct daemon *daemon, struct error *err)
 {
 	struct queue_endpoint endpoints[CONFIG_MAX_ENDPOINTS];
@@ -287,6 +304,7 @@ static int open_queue(struct daemon *daemon, struct error *err)
 		.on_fatal = on_fatal,
 		.on_change = on_change,
 		.on_released = on_released,
+		.on_migrating = on_migrating,
 		.ctx = daemon,
 	};
 

@@ -34,6 +34,7 @@ struct daemon {
 
 	uv_signal_t signals[N_SIGNALS];
 	int listen_fd; /* handed in by the service manager, or -1 */
+	uint64_t told_starting_mono_ms;
 	struct watchdog watchdog;
 	struct timer housekeeping;
 	unsigned n_housekeepings;

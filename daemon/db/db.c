@@ -24,7 +24,7 @@
 enum {
 	BUSY_TIMEOUT_MS = 5000,
 	PAGE_BYTES = 4096,
-	STEPS_PER_LOOK = 10000,    /* of a reader's statement: well below a millisecond */
+	STEPS_PER_LOOK = 10000,    /* of a statement: well below a millisecond */
 	CHECKPOINT_PAGES = 1024,   /* 4 MiB: written back in passing */
 	WAL_MAX_PAGES = 16 * 1024, /* 64 MiB: from here on a commit waits for readers, and cuts the file */
 	WAL_KEPT_BYTES = 8 << 20,  /* what is left of the file after a reset */
@@ -150,23 +150,43 @@ static int connect(struct db *db, int flags, size_t cache_bytes, struct error *e
 	return db_exec(db, pragmas, err);
 }
 
-static int migrate(struct db *db, const struct db_config *config, int64_t version, struct error *err)
+static int on_migrating(void *ctx)
+{
+	const struct db_config *config = ctx;
+
+	config->on_migrating(config->ctx);
+	return 0; /* go on */
+}
+
+static int migrate_to(struct db *db, const struct db_config *config, size_t version, struct error *err)
 {
 	char pragmas[96];
 
-	for (size_t i = (size_t)version; i < config->n_migrations; i++) {
-		snprintf(pragmas, sizeof(pragmas), "PRAGMA application_id = %u; PRAGMA user_version = %zu;",
-		         config->application_id, i + 1);
-		if (db_begin(db, err) < 0)
-			return -1;
-		if (db_exec(db, config->migrations[i], err) < 0 || db_exec(db, pragmas, err) < 0) {
-			db_rollback(db);
-			return error_prefix(err, "schema %zu", i + 1);
-		}
-		if (db_commit(db, err) < 0 || db_sync(db, err) < 0)
-			return -1;
+	snprintf(pragmas, sizeof(pragmas), "PRAGMA application_id = %u; PRAGMA user_version = %zu;",
+	         config->application_id, version);
+	if (db_begin(db, err) < 0)
+		return -1;
+	if (db_exec(db, config->migrations[version - 1], err) < 0 || db_exec(db, pragmas, err) < 0) {
+		db_rollback(db);
+		return error_prefix(err, "schema %zu", version);
 	}
-	return 0;
+	return db_commit(db, err) < 0 || db_sync(db, err) < 0 ? -1 : 0;
+}
+
+static int migrate(struct db *db, const struct db_config *config, int64_t version, struct error *err)
+{
+	struct db_config progress = *config; /* SQLite's type is without const */
+	int rc = 0;
+
+	for (size_t i = (size_t)version; i < config->n_migrations && rc == 0; i++) {
+		if (config->on_migrating != NULL) {
+			config->on_migrating(config->ctx);
+			sqlite3_progress_handler(db->handle, STEPS_PER_LOOK, on_migrating, &progress);
+		}
+		rc = migrate_to(db, config, i + 1, err);
+		sqlite3_progress_handler(db->handle, 0, NULL, NULL);
+	}
+	return rc;
 }
 
 static int prepare_writer(struct db *db, const struct db_config *config, struct error *err)

@@ -24,6 +24,9 @@ struct db_config {
 	const char *const *migrations; /* SQL; number i leads from schema version i to i + 1 */
 	size_t n_migrations;
 	size_t cache_bytes;
+	/* Or NULL. As each migration begins, and every few milliseconds while it runs. */
+	void (*on_migrating)(void *ctx);
+	void *ctx;
 };
 
 /* Opens the file, made with mode 0600 if it is not there, for this process alone: PATH.lock is held

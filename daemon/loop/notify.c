@@ -69,6 +69,14 @@ void notify_reloading(void)
 	sd_notify(0, state);
 }
 
+void notify_starting(uint64_t more_ms)
+{
+	char state[STATE_MAX];
+
+	snprintf(state, sizeof(state), "EXTEND_TIMEOUT_USEC=%" PRIu64, more_ms * 1000);
+	sd_notify(0, state);
+}
+
 void notify_stopping(uint64_t more_ms)
 {
 	char state[STATE_MAX];

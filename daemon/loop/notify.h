@@ -11,6 +11,8 @@
 int notify_listen_fd(void);
 
 void notify_ready(void);
+/* We start, and that may take MORE_MS from now. Without it the manager's time for a start holds. */
+void notify_starting(uint64_t more_ms);
 void notify_status(const char *format, ...) PRINTF(1, 2); /* one line, as `systemctl status` shows it */
 /* Until notify_ready. */
 void notify_reloading(void);

@@ -205,6 +205,8 @@ static int open_db(struct queue *queue, const struct queue_config *config, struc
 		.migrations = schema_migrations,
 		.n_migrations = schema_n_migrations,
 		.cache_bytes = CACHE_BYTES,
+		.on_migrating = config->on_migrating,
+		.ctx = config->ctx,
 	};
 
 	if (db_open(&queue->db.db, &db_config, err) < 0 ||

@@ -61,6 +61,7 @@ struct queue_config {
 	 * list of its own: pages that went on by themselves, PUBLISH, PAGE, EXPAND_ROOT; and by all pages
 	 * of a FORGET but the last. Borrowed. */
 	void (*on_released)(void *ctx, char *const *paths, size_t n_paths);
+	void (*on_migrating)(void *ctx); /* or NULL; within queue_open, see struct db_config */
 	void *ctx;
 };
 

@@ -31,6 +31,15 @@ said_times() {
 	was_said 'EXTEND_TIMEOUT_USEC='
 }
 
+@test "a start that makes the queue's tables asks for the time that takes, and one that finds them does not" {
+	start_managed
+	sed '/READY=1/q' "$T/log/manager.log" | grep -qx 'EXTEND_TIMEOUT_USEC=60000000'
+	stop manager
+	rm "$SOCKET"
+	start_managed
+	! sed '/READY=1/q' "$T/log/manager.log" | grep EXTEND_TIMEOUT_USEC
+}
+
 @test "a reload is told from its begin to its end" {
 	start_managed
 	kill -HUP "$(pid_of manager)"

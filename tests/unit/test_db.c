@@ -38,6 +38,38 @@ static int open_with(struct db **ret, const char *const *migrations, size_t n)
 	return db_open(ret, &config, &err);
 }
 
+static void count_call(void *ctx)
+{
+	++*(unsigned *)ctx;
+}
+
+/* How often the migrations to version N told that they run. */
+static unsigned n_told(const char *const *migrations, size_t n)
+{
+	unsigned n_calls = 0;
+	const struct db_config config = { .path = path,
+		                          .application_id = ID,
+		                          .migrations = migrations,
+		                          .n_migrations = n,
+		                          .cache_bytes = MIB(1),
+		                          .on_migrating = count_call,
+		                          .ctx = &n_calls };
+	struct db *db;
+	unsigned n_before;
+
+	assert_int_equal(db_open(&db, &config, &err), 0);
+	n_before = n_calls;
+	/* Nor is it told of what runs later. */
+	assert_int_equal(db_exec(db,
+	                         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE"
+	                         " x < 20000) INSERT INTO t (v) SELECT x FROM c",
+	                         &err),
+	                 0);
+	assert_int_equal(n_calls, n_before);
+	db_close(db);
+	return n_calls;
+}
+
 static struct db *open_one(void)
 {
 	struct db *db = NULL;
@@ -207,6 +239,16 @@ static void a_second_owner_is_refused_in_this_process_and_in_another(void **stat
 	db_close(db);
 	db = open_one();
 	db_close(db);
+}
+
+static void migrations_tell_that_they_run(void **state)
+{
+	const char *const three[] = { two[0], two[1], "UPDATE t SET v = v || n;" };
+
+	(void)state;
+	assert_int_equal(n_told(two, 2), 2);
+	assert_int_equal(n_told(two, 2), 0);
+	assert_in_range(n_told(three, 3), 10, 1000);
 }
 
 static void an_older_schema_is_migrated_and_a_newer_one_refused(void **state)
@@ -648,6 +690,7 @@ int main(void)
 		TEST(a_statement_tells_its_first_failure_when_stepped),
 		TEST(a_second_owner_is_refused_in_this_process_and_in_another),
 		TEST(an_older_schema_is_migrated_and_a_newer_one_refused),
+		TEST(migrations_tell_that_they_run),
 		TEST(a_migration_that_fails_leaves_the_old_schema),
 		TEST(what_is_no_database_is_set_aside_as_it_is),
 		TEST(a_header_that_was_written_over_is_damage),
