@@ -178,7 +178,7 @@ collect() {
 	for line in "url = http://someone:$first@127.0.0.1/x" "url = https://$first@127.0.0.1/x" \
 		"url = http://127.0.0.1/x?token=$first" "proxy = http://someone:$first@127.0.0.1:1" \
 		"url = s3://someone:$first@bucket" "url = htp://someone:$first@127.0.0.1/x" \
-		"proxy = someone:$first@127.0.0.1:1"; do
+		"proxy = someone:$first@127.0.0.1:1" "token-file = $first" "signing-key-file = main:$first/$second"; do
 		i=$((i + 1))
 		printf '[cache "x"]\nsign = no\n%s\n' "$line" >"$T/etc/$i.conf"
 		run "$B/daemon/nncached" --check-config --config "$T/etc/$i.conf"
@@ -200,6 +200,8 @@ collect() {
 	} >"$T/etc/nncache.conf"
 	start_daemon # takes in, uploads nothing
 	ctl status >"$T/seen/status-broken"
+	grep -q 'configuration: .*nncache.conf' "$T/log/nncached.log"
+	[ "$(grep -c "configuration: .*x0a" "$T/log/nncached.log")" = 0 ]
 	stop_daemon
 	holds_a_mark -q "$T/etc/token"
 	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/main"
