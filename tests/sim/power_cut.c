@@ -321,10 +321,9 @@ static bool live(int64_t turns)
 }
 
 /* Killed after so many turns, started again, and the power goes in the second life. */
-static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
+static void outlive_power_cuts(void)
 {
 	bool ended = false;
-	(void)state;
 
 	make_objects();
 	for (int64_t turns = 1; !ended; turns++) {
@@ -345,12 +344,30 @@ static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
 	assert_true(t.n_points > 100);
 }
 
+static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
+{
+	(void)state;
+	crash_files_lacks = (struct crash_files_lacks){ 0 };
+	outlive_power_cuts();
+}
+
+static void it_does_so_where_files_cannot_be_nameless(void **state)
+{
+	(void)state;
+	crash_files_lacks = (struct crash_files_lacks){ .nameless_files = true };
+	outlive_power_cuts();
+	crash_files_lacks = (struct crash_files_lacks){ .nameless_files = true, .exclusive_rename = true };
+	outlive_power_cuts();
+	crash_files_lacks = (struct crash_files_lacks){ 0 };
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(what_a_hook_spooled_outlives_a_power_cut),
 		TEST(a_cache_in_a_directory_outlives_a_power_cut),
+		TEST(it_does_so_where_files_cannot_be_nameless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

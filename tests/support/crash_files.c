@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,8 @@ static void changed(void)
 	errno = saved_errno;
 }
 
+struct crash_files_lacks crash_files_lacks;
+
 /* ---- fsync ------------------------------------------------------------------------------------------- */
 
 static void sync_node(struct node *node, int fd)
@@ -208,13 +211,44 @@ int __wrap_fdatasync(int fd)
 WRAP(mkdir, (const char *path, mode_t mode), (path, mode))
 WRAP(rename, (const char *from, const char *to), (from, to))
 WRAP(renameat, (int from_fd, const char *from, int to_fd, const char *to), (from_fd, from, to_fd, to))
-WRAP(renameat2, (int from_fd, const char *from, int to_fd, const char *to, unsigned flags),
-     (from_fd, from, to_fd, to, flags))
 WRAP(link, (const char *from, const char *to), (from, to))
 WRAP(linkat, (int from_fd, const char *from, int to_fd, const char *to, int flags),
      (from_fd, from, to_fd, to, flags))
 WRAP(unlink, (const char *path), (path))
 WRAP(unlinkat, (int fd, const char *path, int flags), (fd, path, flags))
+
+int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	int rc;
+
+	if (crash_files_lacks.exclusive_rename && flags != 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	rc = __real_renameat2(from_fd, from, to_fd, to, flags);
+	changed();
+	return rc;
+}
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...)
+{
+	mode_t mode = 0;
+	va_list args;
+
+	if ((flags & O_TMPFILE) == O_TMPFILE && crash_files_lacks.nameless_files) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	va_start(args, flags);
+	if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE)
+		mode = va_arg(args, mode_t);
+	va_end(args);
+	return __real_open64(path, flags, mode);
+}
 
 /* ---- the power cut ----------------------------------------------------------------------------------- */
 

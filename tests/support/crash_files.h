@@ -12,6 +12,12 @@
 void crash_files_begin(const char *top);
 /* No tree is watched any more. */
 void crash_files_end(void);
+/* What the file system cannot: files without a name, and renaming without replacing. */
+struct crash_files_lacks {
+	bool nameless_files, exclusive_rename;
+};
+extern struct crash_files_lacks crash_files_lacks;
+
 /* AT is called after each change of a name, and before and after each fsync. NULL: nobody is. */
 void crash_files_watch(void (*at)(void));
 /* Makes in the empty directory TO what a power cut now would leave: of what no fsync holds nothing, or,
