@@ -268,6 +268,7 @@ static const char busy[] =
 	"{'running': true, 'version': '1.2', 'pid': 7, 'uptime_s': 7500, 'oldest_age_s': 192, "
 	"'pinned_paths': 4,"
 	" 'pinned_nar_bytes': 1536, 'unprotected': 2, 'config_error': 'nncache.conf:3: odd\\nexpected even',"
+	" 'queue_message': 'a damaged queue was set aside: x', 'stopping': 'draining, 8 left',"
 	" 'queue': {'unfinished': 12, 'failed': 3, 'blocked': 1, 'in_flight': 2, 'resolving': 1, 'sent': 2},"
 	" 'caches': [{'name': 'main', 'state': 'error', 'unfinished': 12, 'failed': 3, 'blocked': 1,"
 	" 'in_flight': 2, 'uploaded_paths': 90, 'uploaded_bytes': 1048576, 'rate_bytes': 2048,"
@@ -316,6 +317,8 @@ static void the_screen_says_what_goes_on_and_what_to_do(void **state)
 	text = buf_text(&o.buf);
 	assert_holds(text, "nncached 1.2   pid 7   up 2h 5m\n");
 	assert_holds(text, "! the configuration is not in effect: nncache.conf:3: odd\n  expected even\n");
+	assert_holds(text, "! stopping: draining, 8 left\n");
+	assert_holds(text, "! a damaged queue was set aside: x\n");
 	assert_holds(text, "! 2 unfinished paths are no longer protected from garbage collection\n");
 	assert_holds(text, "6 waiting   2 in flight   3 failed   1 blocked   oldest 3m 12s   "
 	                   "pinned 4 paths, 1.5 KiB\n");

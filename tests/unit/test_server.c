@@ -20,7 +20,7 @@
 #include "common/protocol.h"
 #include "common/store_path.h"
 #include "daemon/loop/timer.h"
-#include "daemon/server/server.h"
+#include "daemon/server/internal.h"
 #include "tests/unit/test.h"
 
 #define HASH  "znfl9jqnlc8ialnfmiwhg8rs6pllsccf"
@@ -1035,6 +1035,35 @@ static void a_reader_that_does_not_read_costs_no_more_than_its_page(void **state
 	assert_int_equal(count(read_answer(fd, 4000), "job id="), 1000);
 }
 
+/* The minute itself is not waited for: its timer is looked at, then set to go off. */
+static void who_does_not_read_the_answer_for_a_minute_is_let_go(void **state)
+{
+	static const char request[] = "nncache 1 list\nlimit 1000\nend\n";
+	const int small = 4096;
+	int fd = connect_client(), server_fd;
+	struct session *s;
+	uint64_t due_ms;
+	(void)state;
+
+	queue.n_rows = 1000;
+	pump_for(20);
+	s = server->sessions;
+	assert_non_null(s);
+	assert_int_equal(uv_fileno((uv_handle_t *)&s->pipe, &server_fd), 0);
+	assert_int_equal(setsockopt(server_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	send_text(fd, request, strlen(request));
+	pump_for(100);
+	assert_ptr_equal(server->sessions, s);
+	assert_true(s->is_writing);
+	due_ms = uv_timer_get_due_in(&s->timer.uv);
+	assert_in_range(due_ms, 1, SESSION_WRITE_MS);
+	timer_set(&s->timer, 1);
+	pump_for(100);
+	assert_int_equal(server->n_sessions, 0);
+	assert_true(count(read_answer(fd, 4000), "job id=") < 1000);
+	assert_begins(ask("nncache 1 status\nend\n"), "daemon ");
+}
+
 static void show_has_the_jobs_of_a_path(void **state)
 {
 	(void)state;
@@ -1244,6 +1273,7 @@ int main(void)
 		TEST(a_stop_that_drains_says_how_much_is_left),
 		TEST(a_listing_comes_in_pages_and_says_whether_there_is_more),
 		TEST(a_reader_that_does_not_read_costs_no_more_than_its_page),
+		TEST(who_does_not_read_the_answer_for_a_minute_is_let_go),
 		TEST(show_has_the_jobs_of_a_path),
 		TEST(config_shows_what_is_in_effect),
 		TEST(wait_ends_when_all_is_finished),
