@@ -174,8 +174,10 @@ static void give_back_unused(struct body *body)
 {
 	struct room used = body->appended > 0 ? room_for(body->appended) : (struct room){ 0 };
 	struct room unused = { .n_blocks = body->room.n_blocks - used.n_blocks,
-		               .tmp_bytes = body->room.tmp_bytes - used.tmp_bytes };
+		               .tmp_bytes = body->room.tmp_bytes - used.tmp_bytes,
+		               .is_beside = body->room.is_beside };
 
+	used.is_beside = body->room.is_beside;
 	body->room = used;
 	pool_give_back(body->pool, unused);
 }

@@ -6,7 +6,8 @@
  * verified the NAR (I7). Only then is the body ended, and its length known.
  *
  * Limits: what a body may need at most is reserved before it is packed (reserve_start), memory and
- * temporary space alike, first come first served; so nothing that holds a part waits for more.
+ * temporary space alike, first come first served; so nothing that holds a part waits for more. What needs
+ * no temporary space passes those that wait for it.
  * Thread: body_append and body_* marked "producer" on the worker that packs, one at a time;
  * body_read on any thread; all else on the loop. */
 #ifndef DAEMON_BODY_BODY_H
@@ -24,6 +25,7 @@ struct body;
 struct room {
 	uint64_t n_blocks;
 	uint64_t tmp_bytes;
+	bool is_beside; /* its temporary space is none of what is shared */
 };
 /* What a body of at most BOUND_BYTES takes. */
 struct room room_for(uint64_t bound_bytes);
@@ -33,6 +35,9 @@ struct room room_for(uint64_t bound_bytes);
  * goes. */
 int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_bytes, const char *tmp_dir,
                    uint64_t tmp_bytes, struct error *err) MUST_CHECK;
+/* What needs more than TMP_BYTES of temporary space goes beside the others' on the same disk; at first, what
+ * needs more than all of it. */
+void body_pool_set_largest(struct body_pool *pool, uint64_t tmp_bytes);
 /* Every body must be gone. Takes NULL. */
 void body_pool_close(struct body_pool *pool);
 /* What bodies hold, or may still take of what was reserved for them. */
@@ -51,9 +56,9 @@ struct body_reserve { /* the caller's until done */
 	struct loop_post post;
 };
 
-/* Waits for room for a body of at most BOUND_BYTES and makes it. A body larger than the whole
- * temporary space waits until it is alone and is then let through if the disk has the room.
- * Errors: TRANSIENT (temporary directory full or unusable), CANCELED. */
+/* Waits for room for a body of at most BOUND_BYTES and makes it. One that goes beside the others holds up
+ * none of them, and waits as long as the disk has no room for it next to more such. Errors: TRANSIENT
+ * (temporary directory unusable, or full with no such body there), CANCELED. */
 void body_reserve_start(struct body_pool *pool, struct body_reserve *req, uint64_t bound_bytes,
                         body_reserved_fn done);
 void body_reserve_cancel(struct body_reserve *req);

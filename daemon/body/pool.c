@@ -73,11 +73,17 @@ int body_pool_open(struct body_pool **ret, struct loop *loop, uint64_t memory_by
 	pool->total = (struct room){ .n_blocks = memory_bytes / BODY_BLOCK_BYTES, .tmp_bytes = tmp_bytes };
 	if (pool->total.n_blocks < BODY_BLOCKS_MAX)
 		pool->total.n_blocks = BODY_BLOCKS_MAX;
+	pool->largest_tmp_bytes = tmp_bytes;
 	pool->last = &pool->first;
 	remove_left_overs(tmp_dir);
 	pthread_mutex_init(&pool->mutex, NULL);
 	*ret = pool;
 	return 0;
+}
+
+void body_pool_set_largest(struct body_pool *pool, uint64_t tmp_bytes)
+{
+	pool->largest_tmp_bytes = tmp_bytes;
 }
 
 /* Unmaps idle blocks until N_KEPT are left. */
@@ -173,37 +179,39 @@ static void answer(struct body_pool *pool, struct body_reserve *req)
 	loop_post(pool->loop, &req->post, on_reserved);
 }
 
-static bool fits(const struct body_pool *pool, struct room room)
+static struct room need_of(const struct body_pool *pool, const struct body_reserve *req)
 {
-	if (room.n_blocks > pool->total.n_blocks - pool->taken.n_blocks)
-		return false;
-	if (room.tmp_bytes > pool->total.tmp_bytes) /* it can only go alone */
-		return pool->taken.tmp_bytes == 0;
-	return room.tmp_bytes == 0 || (pool->taken.tmp_bytes <= pool->total.tmp_bytes &&
-	                               room.tmp_bytes <= pool->total.tmp_bytes - pool->taken.tmp_bytes);
+	struct room room = room_for(req->bound_bytes);
+
+	room.is_beside = room.tmp_bytes > pool->largest_tmp_bytes;
+	return room;
 }
 
-/* Beyond the space we were given only what the disk really has counts. */
-static int check_disk(const struct body_pool *pool, struct room room, struct error *err)
+/* Beside what is shared only what the disk really has counts. Returns whether REQ's turn is now: to be
+ * granted, or to learn in its err that it never fits. */
+static bool fits_disk(const struct body_pool *pool, struct body_reserve *req, struct room room)
 {
 	struct statvfs st;
 	uint64_t free_bytes;
 
-	if (room.tmp_bytes <= pool->total.tmp_bytes)
-		return 0;
-	if (statvfs(pool->tmp_dir, &st) < 0)
-		return error_set(err, ERROR_TRANSIENT, "%s: %s", pool->tmp_dir, strerror(errno));
+	if (statvfs(pool->tmp_dir, &st) < 0) {
+		error_set(&req->err, ERROR_TRANSIENT, "%s: %s", pool->tmp_dir, strerror(errno));
+		return true;
+	}
 	free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-	if (free_bytes < room.tmp_bytes)
-		return error_set(err, ERROR_TRANSIENT,
-		                 "%s: %" PRIu64 " bytes free, %" PRIu64 " are needed to pack one path",
-		                 pool->tmp_dir, free_bytes, room.tmp_bytes);
-	return 0;
+	if (free_bytes >= room.tmp_bytes && free_bytes - room.tmp_bytes >= pool->beside_bytes)
+		return true;
+	if (pool->beside_bytes > 0)
+		return false;
+	error_set(&req->err, ERROR_TRANSIENT,
+	          "%s: %" PRIu64 " bytes free, %" PRIu64 " are needed to pack one path", pool->tmp_dir,
+	          free_bytes, room.tmp_bytes);
+	return true;
 }
 
 static void grant(struct body_pool *pool, struct body_reserve *req, struct room room)
 {
-	if (check_disk(pool, room, &req->err) < 0)
+	if (req->err.kind != ERROR_NONE)
 		return;
 	req->body = body_new(pool, req->bound_bytes, room);
 	if (req->body == NULL) {
@@ -211,22 +219,44 @@ static void grant(struct body_pool *pool, struct body_reserve *req, struct room 
 		return;
 	}
 	pool->taken.n_blocks += room.n_blocks;
-	pool->taken.tmp_bytes += room.tmp_bytes;
+	if (room.is_beside)
+		pool->beside_bytes += room.tmp_bytes;
+	else
+		pool->taken.tmp_bytes += room.tmp_bytes;
 }
 
-/* Grants to the first that waits as long as it fits; who comes later does not pass it. */
+/* Takes the one at AT out of the list of those that wait. */
+static void take_out(struct body_pool *pool, struct body_reserve **at)
+{
+	struct body_reserve *req = *at;
+
+	*at = req->next;
+	if (pool->last == &req->next)
+		pool->last = at;
+	req->next = NULL;
+}
+
+/* In the order of asking: who waits for memory is passed by nobody, who waits for shared temporary space only
+ * by those that need none of it, and who waits for the disk by all. */
 static void grant_waiting(struct body_pool *pool)
 {
-	while (pool->first != NULL) {
-		struct body_reserve *req = pool->first;
-		struct room room = room_for(req->bound_bytes);
+	struct body_reserve **at = &pool->first;
+	bool is_tmp_wanted = false;
 
-		if (!fits(pool, room))
+	while (*at != NULL) {
+		struct body_reserve *req = *at;
+		struct room room = need_of(pool, req);
+		bool needs_tmp = room.tmp_bytes > 0 && !room.is_beside;
+
+		if (room.n_blocks > pool->total.n_blocks - pool->taken.n_blocks)
 			return;
-		pool->first = req->next;
-		if (pool->first == NULL)
-			pool->last = &pool->first;
-		req->next = NULL;
+		if (needs_tmp && room.tmp_bytes > pool->total.tmp_bytes - pool->taken.tmp_bytes)
+			is_tmp_wanted = true;
+		if ((needs_tmp && is_tmp_wanted) || (room.is_beside && !fits_disk(pool, req, room))) {
+			at = &req->next;
+			continue;
+		}
+		take_out(pool, at);
 		grant(pool, req, room);
 		answer(pool, req);
 	}
@@ -249,9 +279,7 @@ void body_reserve_cancel(struct body_reserve *req)
 	while (*at != NULL && *at != req)
 		at = &(*at)->next;
 	if (*at == req) {
-		*at = req->next;
-		if (pool->last == &req->next)
-			pool->last = at;
+		take_out(pool, at);
 		answer(pool, req);
 	}
 	/* Granted, but it was not told yet: then it never learns. */
@@ -263,9 +291,11 @@ void body_reserve_cancel(struct body_reserve *req)
 
 void pool_give_back(struct body_pool *pool, struct room room)
 {
-	assert(pool->taken.n_blocks >= room.n_blocks && pool->taken.tmp_bytes >= room.tmp_bytes);
+	uint64_t *tmp_bytes = room.is_beside ? &pool->beside_bytes : &pool->taken.tmp_bytes;
+
+	assert(pool->taken.n_blocks >= room.n_blocks && *tmp_bytes >= room.tmp_bytes);
 	pool->taken.n_blocks -= room.n_blocks;
-	pool->taken.tmp_bytes -= room.tmp_bytes;
+	*tmp_bytes -= room.tmp_bytes;
 	grant_waiting(pool);
 	if (pool->taken.n_blocks == 0)
 		trim(pool, IDLE_BLOCKS_KEPT);

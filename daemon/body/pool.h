@@ -14,6 +14,8 @@ struct body_pool {
 	struct loop *loop;
 	char *tmp_dir;
 	struct room total, taken;
+	uint64_t largest_tmp_bytes;         /* beyond it a body goes beside the others */
+	uint64_t beside_bytes;              /* of temporary space that those may take, on top of total */
 	struct body_reserve *first, **last; /* waiting, first come first served */
 	size_t n_bodies;
 

@@ -7,11 +7,6 @@ static uint64_t max(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 static bool shares(const struct budget *budget, size_t cache)
 {
 	return (budget->caches >> cache & 1) != 0;
@@ -42,20 +37,31 @@ static struct room others(const struct budget *budget, size_t cache)
 	return sum;
 }
 
-bool budget_take(struct budget *budget, size_t cache, struct room *room)
+uint64_t budget_largest_tmp_bytes(const struct budget *budget)
+{
+	size_t n_others = budget->n_caches > 0 ? budget->n_caches - 1 : 0;
+
+	return budget->total.tmp_bytes - n_others * budget->own.tmp_bytes;
+}
+
+enum budget_answer budget_take(struct budget *budget, size_t cache, struct room *room)
 {
 	struct room *taken = &budget->taken[cache], rest = others(budget, cache);
-	uint64_t most_tmp = budget->total.tmp_bytes - (budget->n_caches - 1) * budget->own.tmp_bytes;
-	uint64_t tmp_bytes = min(room->tmp_bytes, most_tmp);
+	bool is_beside = room->tmp_bytes > budget_largest_tmp_bytes(budget);
+	uint64_t tmp_bytes = is_beside ? 0 : room->tmp_bytes;
 
 	assert(shares(budget, cache));
-	if (rest.n_blocks + taken->n_blocks + room->n_blocks > budget->total.n_blocks ||
-	    rest.tmp_bytes + taken->tmp_bytes + tmp_bytes > budget->total.tmp_bytes)
-		return false;
-	room->tmp_bytes = tmp_bytes;
+	if (is_beside && taken->is_beside)
+		return BUDGET_NO_BESIDE;
+	if (tmp_bytes > 0 && rest.tmp_bytes + taken->tmp_bytes + tmp_bytes > budget->total.tmp_bytes)
+		return BUDGET_NO_TMP;
+	if (rest.n_blocks + taken->n_blocks + room->n_blocks > budget->total.n_blocks)
+		return BUDGET_NO_BLOCKS;
+	room->is_beside = is_beside;
+	taken->is_beside |= is_beside;
 	taken->n_blocks += room->n_blocks;
-	taken->tmp_bytes += room->tmp_bytes;
-	return true;
+	taken->tmp_bytes += tmp_bytes;
+	return BUDGET_TAKEN;
 }
 
 void budget_shrink(struct budget *budget, size_t cache, struct room from, struct room to)
@@ -63,7 +69,10 @@ void budget_shrink(struct budget *budget, size_t cache, struct room from, struct
 	struct room *taken = &budget->taken[cache];
 
 	assert(to.n_blocks <= from.n_blocks && to.tmp_bytes <= from.tmp_bytes);
-	assert(from.n_blocks <= taken->n_blocks && from.tmp_bytes <= taken->tmp_bytes);
+	assert(from.n_blocks <= taken->n_blocks && (from.is_beside || from.tmp_bytes <= taken->tmp_bytes));
 	taken->n_blocks -= from.n_blocks - to.n_blocks;
-	taken->tmp_bytes -= from.tmp_bytes - to.tmp_bytes;
+	if (!from.is_beside)
+		taken->tmp_bytes -= from.tmp_bytes - to.tmp_bytes;
+	else if (!to.is_beside)
+		taken->is_beside = false;
 }

@@ -249,6 +249,7 @@ static int open_parts(struct uploader *uploader, struct error *err)
 	                   config->state_dir, room.tmp_bytes, err) < 0 ||
 	    packer_open(&uploader->packer, uploader->loop, pack_jobs, err) < 0)
 		return -1;
+	body_pool_set_largest(uploader->pool, budget_largest_tmp_bytes(&uploader->budget));
 	uploader->nars = (struct nar_table){
 		.loop = uploader->loop,
 		.store = uploader->store,

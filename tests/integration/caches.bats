@@ -66,6 +66,59 @@ random_paths() {
 	status_is '.caches[0].unfinished == 0 and .caches[1].unfinished == 28 and .caches[1].in_flight > 0'
 }
 
+# Takes all but the first NAR, of which it reads nothing, and keeps none of it.
+start_reluctant() {
+	start reluctant python3 -c '
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+first = threading.Lock()
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def do_GET(self):
+        self.answer(404)
+    do_HEAD = do_GET
+    def do_PUT(self):
+        if self.path.startswith("/nar/") and first.acquire(blocking=False):
+            print("held", flush=True)
+            threading.Event().wait()
+        if "Content-Length" in self.headers:
+            self.rfile.read(int(self.headers["Content-Length"]))
+        else:
+            while (n := int(self.rfile.readline(), 16)) > 0:
+                self.rfile.read(n + 2)
+            self.rfile.readline()
+        self.answer(201)
+    def log_message(self, *args):
+        pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.daemon_threads = True
+print(server.server_address[1], flush=True)
+server.serve_forever()'
+	wait_until 10 test -s "$T/log/reluctant.log"
+	PORT=$(head -n 1 "$T/log/reluctant.log")
+}
+
+@test "a path larger than the temporary space, stuck on one cache, holds up nothing else of any" {
+	start_reluctant
+	two_caches "http://127.0.0.1:$PORT" 'stall-timeout = 30m'
+	set_option 'tmp-space = 20M'
+	random_paths 1 40000000
+	huge=${paths[0]}
+	start_daemon
+	call_hook "$huge"
+	wait_until 60 grep -q held "$T/log/reluctant.log"
+	wait_until 60 cache_has "$T/cache" "$huge"
+	random_paths 3 12000000
+	call_hook "${paths[@]}"
+	call_hook "$(make_path small)"
+	wait_until 60 status_is '.caches[0].unfinished == 0 and .caches[1].unfinished == 1 and .caches[1].in_flight == 1'
+	cache_has "$T/cache" "${paths[@]}"
+}
+
 @test "a paused cache waits alone" {
 	two_caches "file://$T/other"
 	start_daemon

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "daemon/body/body.h"
@@ -313,26 +314,86 @@ static void what_was_not_needed_is_given_back_at_the_end(void **state)
 	body_unref(a.body);
 }
 
-static void temporary_space_is_shared_and_who_is_larger_than_it_goes_alone(void **state)
+static void who_waits_for_temporary_space_is_passed_by_those_that_need_none(void **state)
 {
-	struct body_reserve a, huge, c;
+	struct body_reserve a, b, c, d;
 	(void)state;
 
 	/* 64 MiB of memory, 32 MiB of space */
 	n_order = 0;
 	body_reserve_start(pool, &a, IN_BLOCKS + MIB(30), on_reserved);
-	body_reserve_start(pool, &huge, IN_BLOCKS + MIB(32) + 1, on_reserved);
-	body_reserve_start(pool, &c, IN_BLOCKS + MIB(10), on_reserved);
-	loop_run(&loop);
-	assert_int_equal(n_order, 1);
-	body_unref(a.body);
+	body_reserve_start(pool, &b, IN_BLOCKS + MIB(10), on_reserved);
+	body_reserve_start(pool, &c, IN_BLOCKS + MIB(1), on_reserved); /* would fit, but b was first */
+	body_reserve_start(pool, &d, MIB(1), on_reserved);
 	loop_run(&loop);
 	assert_int_equal(n_order, 2);
+	assert_ptr_equal(order[0], &a);
+	assert_ptr_equal(order[1], &d);
+	body_unref(a.body);
+	loop_run(&loop);
+	assert_int_equal(n_order, 4);
+	assert_ptr_equal(order[2], &b);
+	assert_ptr_equal(order[3], &c);
+	body_unref(b.body);
+	body_unref(c.body);
+	body_unref(d.body);
+}
+
+static void who_needs_more_than_the_temporary_space_goes_beside_it_and_holds_up_nobody(void **state)
+{
+	struct body_reserve a, huge, c, large;
+	(void)state;
+
+	/* 64 MiB of memory, 32 MiB of space, of which one body may have 20 */
+	n_order = 0;
+	body_pool_set_largest(pool, MIB(20));
+	body_reserve_start(pool, &a, IN_BLOCKS + MIB(20), on_reserved);
+	body_reserve_start(pool, &huge, IN_BLOCKS + MIB(200), on_reserved);
+	body_reserve_start(pool, &c, IN_BLOCKS + MIB(12), on_reserved);
+	body_reserve_start(pool, &large, IN_BLOCKS + MIB(20) + 1, on_reserved);
+	loop_run(&loop);
+	assert_int_equal(n_order, 4);
 	assert_int_equal(huge.err.kind, ERROR_NONE);
+	assert_int_equal(large.err.kind, ERROR_NONE);
+	append(huge.body, 0, IN_BLOCKS + MIB(1));
+	body_end(huge.body);
+	body_unref(huge.body);
+	body_unref(large.body);
+	body_unref(a.body);
+	body_reserve_start(pool, &a, IN_BLOCKS + MIB(20), on_reserved);
+	loop_run(&loop);
+	assert_int_equal(n_order, 5);
+	body_unref(a.body);
+	body_unref(c.body);
+}
+
+static uint64_t free_bytes(void)
+{
+	struct statvfs st;
+
+	assert_int_equal(statvfs(tmp_dir, &st), 0);
+	return (uint64_t)st.f_bavail * st.f_frsize;
+}
+
+static void who_finds_the_disk_promised_to_another_waits_for_that_alone(void **state)
+{
+	struct body_reserve huge, second, small;
+	(void)state;
+
+	n_order = 0;
+	body_reserve_start(pool, &huge, free_bytes() / 8 * 5, on_reserved);
+	body_reserve_start(pool, &second, free_bytes() / 8 * 5, on_reserved);
+	body_reserve_start(pool, &small, IN_BLOCKS + MIB(32), on_reserved);
+	loop_run(&loop);
+	assert_int_equal(n_order, 2);
+	assert_ptr_equal(order[0], &huge);
+	assert_ptr_equal(order[1], &small);
 	body_unref(huge.body);
 	loop_run(&loop);
 	assert_int_equal(n_order, 3);
-	body_unref(c.body);
+	assert_int_equal(second.err.kind, ERROR_NONE);
+	body_unref(second.body);
+	body_unref(small.body);
 }
 
 static void more_than_the_disk_has_is_refused_at_once(void **state)
@@ -545,7 +606,9 @@ int main(void)
 		LARGE(an_empty_file_of_an_earlier_life_goes_and_no_other),
 		SMALL(room_is_given_in_the_order_of_asking),
 		SMALL(what_was_not_needed_is_given_back_at_the_end),
-		LARGE(temporary_space_is_shared_and_who_is_larger_than_it_goes_alone),
+		LARGE(who_waits_for_temporary_space_is_passed_by_those_that_need_none),
+		LARGE(who_needs_more_than_the_temporary_space_goes_beside_it_and_holds_up_nobody),
+		LARGE(who_finds_the_disk_promised_to_another_waits_for_that_alone),
 		LARGE(more_than_the_disk_has_is_refused_at_once),
 		SMALL(a_canceled_reservation_is_answered_and_holds_up_nobody),
 		LARGE(a_watch_is_called_when_there_is_more_and_at_the_end),

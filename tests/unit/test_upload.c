@@ -889,28 +889,36 @@ static void a_cache_leaves_each_other_one_room_for_a_body(void **state)
 	(void)state;
 
 	budget_init(&budget, (struct room){ .n_blocks = 5 * BODY_BLOCKS_MAX }, 7);
-	for (; n < 10 && budget_take(&budget, 0, (room = whole, &room)); n++)
+	for (; n < 10 && budget_take(&budget, 0, (room = whole, &room)) == BUDGET_TAKEN; n++)
 		;
 	assert_int_equal(n, 3);
-	assert_true(budget_take(&budget, 1, (room = whole, &room)));
-	assert_true(budget_take(&budget, 2, (room = whole, &room)));
-	assert_false(budget_take(&budget, 1, (room = whole, &room)));
+	assert_int_equal(budget_take(&budget, 1, (room = whole, &room)), BUDGET_TAKEN);
+	assert_int_equal(budget_take(&budget, 2, (room = whole, &room)), BUDGET_TAKEN);
+	assert_int_equal(budget_take(&budget, 1, (room = whole, &room)), BUDGET_NO_BLOCKS);
 	budget_shrink(&budget, 0, whole, nothing);
-	assert_true(budget_take(&budget, 1, (room = whole, &room)));
+	assert_int_equal(budget_take(&budget, 1, (room = whole, &room)), BUDGET_TAKEN);
 }
 
-static void what_is_more_than_a_cache_may_have_still_goes(void **state)
+static void what_is_more_than_a_cache_may_have_goes_beside_the_others_one_at_a_time(void **state)
 {
+	const struct room nothing = { 0 }, small = { .n_blocks = 1 };
 	struct budget budget;
-	struct room room = { .n_blocks = BODY_BLOCKS_MAX, .tmp_bytes = 1000 }, other = room;
+	struct room huge = { .n_blocks = BODY_BLOCKS_MAX, .tmp_bytes = 1000 }, second = huge;
+	struct room most = { .n_blocks = BODY_BLOCKS_MAX, .tmp_bytes = 75 }, one = small;
 	(void)state;
 
 	budget_init(&budget, (struct room){ .n_blocks = 64, .tmp_bytes = 100 }, 3);
-	assert_true(budget_take(&budget, 0, &room));
-	assert_int_equal(room.tmp_bytes, 75);
-	other.tmp_bytes = 25;
-	assert_true(budget_take(&budget, 1, &other));
-	assert_false(budget_take(&budget, 1, &other));
+	assert_int_equal(budget_largest_tmp_bytes(&budget), 75);
+	assert_int_equal(budget_take(&budget, 0, &huge), BUDGET_TAKEN);
+	assert_true(huge.is_beside);
+	assert_int_equal(budget_take(&budget, 0, &second), BUDGET_NO_BESIDE);
+	assert_int_equal(budget_take(&budget, 0, &most), BUDGET_TAKEN);
+	assert_false(most.is_beside);
+	assert_int_equal(budget_take(&budget, 0, &most), BUDGET_NO_TMP);
+	assert_int_equal(budget_take(&budget, 0, &one), BUDGET_TAKEN);
+	assert_int_equal(budget_take(&budget, 1, &second), BUDGET_TAKEN);
+	budget_shrink(&budget, 0, huge, nothing);
+	assert_int_equal(budget_take(&budget, 0, &huge), BUDGET_TAKEN);
 }
 
 int main(void)
@@ -931,7 +939,7 @@ int main(void)
 		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
 		cmocka_unit_test(a_cache_leaves_each_other_one_room_for_a_body),
-		cmocka_unit_test(what_is_more_than_a_cache_may_have_still_goes),
+		cmocka_unit_test(what_is_more_than_a_cache_may_have_goes_beside_the_others_one_at_a_time),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
