@@ -57,11 +57,27 @@ is_active() {
 	inside systemctl is-active --quiet "$1"
 }
 
+narinfo_of() {
+	echo "$(basename "$1" | cut -c 1-32).narinfo"
+}
+
 cache_has() {
 	local path
 	for path; do
-		inside test -e "$CACHE/$(basename "$path" | cut -c 1-32).narinfo" || return 1
+		inside test -e "$CACHE/$(narinfo_of "$path")" || return 1
 	done
+}
+
+# as_builder COMMAND...: the user whose own service runs, see below.
+as_builder() {
+	local runtime
+	runtime=/run/user/$(inside id -u builder)
+	inside_as builder env HOME=/home/builder XDG_RUNTIME_DIR="$runtime" \
+		NNCACHE_SOCKET="$runtime/nncache/nncached.sock" "$@"
+}
+
+builder_can() {
+	[ -n "$(inside id -u builder)" ] || skip "NOT TESTED: no lingering user"
 }
 
 @test "it starts with the places of the system, which are as they should be" {
@@ -90,7 +106,7 @@ cache_has() {
 	wait_until 30 cache_has "$path"
 	wait_until 30 status_is '.queue.unfinished == 0'
 	# The key came by the credentials, which the service's user itself cannot read.
-	inside grep -q '^Sig: machine-1:' "$CACHE/$(basename "$path" | cut -c 1-32).narinfo"
+	inside grep -q '^Sig: machine-1:' "$CACHE/$(narinfo_of "$path")"
 	run inside_as nncache cat /etc/nncache/credentials/cache.key
 	[ "$status" -ne 0 ]
 }
@@ -154,7 +170,39 @@ cache_has() {
 	inside systemctl restart nncached
 	path=$(build new-key)
 	wait_until 30 cache_has "$path"
-	inside grep -q '^Sig: machine-2:' "$CACHE/$(basename "$path" | cut -c 1-32).narinfo"
+	inside grep -q '^Sig: machine-2:' "$CACHE/$(narinfo_of "$path")"
+}
+
+@test "the units of a lingering user upload what that user hands over" {
+	# Where it is not there, or cannot run, no user lingers.
+	inside rm /etc/systemd/system/systemd-logind.service
+	inside systemctl daemon-reload
+	inside useradd --create-home builder
+	# Whom Debian's nix-daemon lets in.
+	! inside getent group nix-users || inside usermod --append --groups nix-users builder
+	inside loginctl enable-linger builder || {
+		inside userdel builder
+		skip "NOT TESTED: no user can linger here"
+	}
+	wait_until 30 as_builder systemctl --user is-active default.target
+	as_builder mkdir -p /home/builder/.config/nncache/credentials
+	as_builder nix-store --generate-binary-cache-key builder-1 \
+		/home/builder/.config/nncache/credentials/key /home/builder/key.public
+	as_builder tee /home/builder/.config/nncache/nncache.conf <<-'END'
+		[cache "own"]
+		url = file:///home/builder/cache
+		signing-key-file = key
+	END
+	as_builder systemctl --user enable --now --quiet nncached
+	first=$(as_builder nix-store --add /etc/hostname)
+	as_builder nncachectl push "$first"
+	as_builder grep -q '^Sig: builder-1:' "/home/builder/cache/$(narinfo_of "$first")"
+	[[ $(as_builder systemctl --user show -P StatusText nncached) == "0 to go, 0 failed"* ]]
+
+	as_builder systemctl --user stop nncached
+	second=$(as_builder nix-store --add /etc/nix)
+	as_builder nncachectl push "$second"
+	as_builder test -e "/home/builder/cache/$(narinfo_of "$second")"
 }
 
 @test "a nix-daemon that lets only root in does not keep it from uploading" {
@@ -185,10 +233,69 @@ cache_has() {
 	cache_has "${paths[@]}"
 }
 
-@test "what was pending before a reboot goes on by itself after it" {
+@test "removed as Debian's package is, nix-daemon starts anew without the hook, and builds go on" {
+	put /srv/prerm <"$TOP/debian/nncache.prerm"
+	before=$(build before-the-removal)
+	pid=$(inside systemctl show -P MainPID nix-daemon)
+	inside sh /srv/prerm remove | grep -F 'builds that run now may fail at their end'
+	[ "$(inside systemctl show -P MainPID nix-daemon)" -ne "$pid" ]
+	inside mv /usr/lib/nncache/hook /srv/hook
+	after=$(build after-the-removal)
+	wait_until 30 cache_has "$before"
+	inside mv /srv/hook /usr/lib/nncache/hook
+	inside sed -i 's/^# nncache was removed: //' /etc/nix/nix.conf
+	inside systemctl restart nix-daemon
+	run inside nncachectl show "$after"
+	[ "$status" -ne 0 ]
+}
+
+@test "as long as it drains it is not killed, whatever the unit says of a stop" {
+	put /etc/systemd/system/nncached.service.d/stop.conf <<<$'[Service]\nTimeoutStopSec=1s'
+	inside mkdir -p /etc/nncache/conf.d
+	put /etc/nncache/conf.d/slow.conf <<-'END'
+		[daemon]
+		stop-drain = 3s
+		[cache "slow"]
+		url = http://127.0.0.1:8080
+		signing-key-file = cache.key
+	END
+	inside systemd-run --quiet --unit=slow-cache socat TCP-LISTEN:8080,fork,bind=127.0.0.1 SYSTEM:'sleep 60'
+	inside systemctl daemon-reload
+	inside systemctl restart nncached
+	path=$(build never-answered)
+	wait_until 30 status_is '.queue.in_flight == 1'
 	inside systemctl stop nncached.socket nncached
-	path=$(build over-a-reboot)
+	[ "$(inside systemctl show -P Result nncached)" = success ]
+	inside journalctl --no-pager -n 20 -u nncached | grep -F 'not drained left=1'
+	inside systemctl stop slow-cache
+	inside rm /etc/nncache/conf.d/slow.conf /etc/systemd/system/nncached.service.d/stop.conf
+	inside systemctl daemon-reload
+	inside systemctl start nncached
+}
+
+@test "what was queued and what was spooled before a reboot is there after it, and goes on" {
+	put /etc/nncache/conf.d/second.conf <<-END
+		[cache "second"]
+		url = file://$CACHE/second
+		signing-key-file = cache.key
+	END
+	inside systemctl reload nncached
+	inside nncachectl pause main
+	queued=$(build queued)
+	wait_until 30 inside test -e "$CACHE/second/$(narinfo_of "$queued")"
+	inside systemctl stop nncached.socket nncached
+	[ -z "$(inside find /var/lib/nncache/spool -name '*.req')" ]
+	spooled=$(build spooled)
+	[ "$(inside find /var/lib/nncache/spool -name '*.req' | wc -l)" -eq 1 ]
 	machine_kill
 	machine_boot
-	wait_until 90 cache_has "$path"
+	# By itself where it may; a pause outlives a reboot.
+	wait_until 60 inside test -e "$CACHE/second/$(narinfo_of "$spooled")"
+	status_is '.caches[0] | .name == "main" and .state == "paused" and .ready == 2'
+	run cache_has "$queued"
+	[ "$status" -ne 0 ]
+	inside nncachectl resume main
+	wait_until 30 cache_has "$queued" "$spooled"
+	builder_can
+	wait_until 30 as_builder nncachectl status
 }
