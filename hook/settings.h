@@ -28,8 +28,8 @@ void settings_init(struct settings *s);
 void settings_fini(struct settings *s);
 
 void settings_read_environment(struct settings *s, struct buf *mistakes);
-/* Reads `ARGV0.env` if there is such a file. It must be a regular file of root or the effective user
- * that nobody else may write. */
+/* Reads `ARGV0.env` if there is such a file. It must be a regular file of root, the effective user or the
+ * owner of ARGV0 itself (not of what it links to), that nobody else may write. */
 void settings_read_file(struct settings *s, const char *argv0, struct buf *mistakes);
 /* Reads TEXT, LEN bytes and a NUL, in place; it must live as long as S. NAME is for the mistakes. */
 void settings_read_text(struct settings *s, const char *name, char *text, size_t len, struct buf *mistakes);

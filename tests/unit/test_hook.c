@@ -163,6 +163,26 @@ static void a_file_that_others_may_write_is_not_read(void **state)
 	assert_null(settings.tag);
 }
 
+static void the_owner_of_the_link_that_is_called_may_own_the_file(void **state)
+{
+	char path[300], file[320];
+	(void)state;
+
+	snprintf(path, sizeof(path), "%s", write_env_file("NNCACHE_TAG=x\n", 0644));
+	snprintf(file, sizeof(file), "%s.env", path);
+	if (chown(file, 12345, 12345) < 0)
+		skip();
+	assert_int_equal(symlink("/", path), 0);
+	settings_read_file(&settings, path, &mistakes);
+	assert_mistake("owned by another user");
+	buf_clear(&mistakes);
+	assert_int_equal(lchown(path, 12345, 12345), 0);
+	settings_read_file(&settings, path, &mistakes);
+	unlink(path);
+	assert_no_mistakes();
+	assert_string_equal(settings.tag, "x");
+}
+
 static void what_is_no_file_is_not_read(void **state)
 {
 	char path[256], link[300];
@@ -376,6 +396,7 @@ int main(void)
 		TEST(a_mistake_is_told_with_its_line_and_leaves_the_rest),
 		TEST(a_tag_that_no_request_takes_is_ignored),
 		TEST(a_file_that_others_may_write_is_not_read),
+		TEST(the_owner_of_the_link_that_is_called_may_own_the_file),
 		TEST(what_is_no_file_is_not_read),
 		TEST(the_size_of_the_file_is_bounded),
 		TEST(paths_are_split_at_blanks),
