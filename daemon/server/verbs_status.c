@@ -51,10 +51,10 @@ static const char *cache_state(const struct cache_view *v)
 {
 	if (v->paused_until_unix_s != 0)
 		return "paused";
-	if (v->message != NULL)
-		return "error";
 	if (!v->is_target)
 		return "off";
+	if (v->message != NULL)
+		return "error";
 	if (v->counts->jobs[JOB_DELAYED] > 0 && v->n_ready == 0 && v->n_in_flight == 0)
 		return "waiting";
 	return "ok";

@@ -30,6 +30,7 @@ struct upload_cache {
 	struct cache_link *look_link; /* NULL while nobody looks */
 	struct backend_op look_op;
 	bool reads_only;
+	char why_reads_only[256];
 
 	struct breaker breaker;
 	struct pace pace;

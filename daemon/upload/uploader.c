@@ -3,6 +3,7 @@
  * set, a secret was mended. While none does, nothing here wakes up. */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -203,7 +204,10 @@ static void cache_init(struct upload_cache *cache, struct uploader *uploader, si
 	timer_init(&cache->due, uploader->loop, on_due);
 	uploader->n_handles++;
 	cache->reads_only = cache->config->push == PUSH_NO;
+	snprintf(cache->why_reads_only, sizeof(cache->why_reads_only), "only read: push = no");
 	if (cache->config->push == PUSH_AUTO && cache_open(cache, &err) < 0) {
+		snprintf(cache->why_reads_only, sizeof(cache->why_reads_only),
+		         "only read: push = auto, and %.200s", err.text);
 		log_info("cache is only read cache=%s: push = auto, and %s", cache->config->name, err.text);
 		cache->reads_only = true;
 	}
@@ -431,7 +435,7 @@ const char *uploader_message(const struct uploader *uploader, size_t cache)
 
 	if (c->breaker.is_open)
 		return c->breaker.fault.text;
-	return c->reads_only ? "only read: push = no, or auto without credentials" : NULL;
+	return c->reads_only ? c->why_reads_only : NULL;
 }
 
 enum visibility uploader_visibility(const struct uploader *uploader, size_t cache)
