@@ -8,34 +8,38 @@
 #include "common/log.h"
 #include "daemon/config/config.h"
 #include "daemon/daemon.h"
+#include "daemon/store/trust.h"
 
 #define EXIT_USAGE 2
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP };
+enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_TRUST };
 
 struct arguments {
 	enum mode mode;
-	const char *config_file;
+	const char *config_file, *scratch_dir;
 	bool no_files;
 	bool is_system;
 	enum log_level log_level; /* 0: as the configuration says */
 };
 
 static const char usage[] =
-	"Usage: nncached [--system] [--config FILE] [--log-level LEVEL]\n"
+	"Usage: nncached [--system] [--config FILE] [--scratch DIR] [--log-level LEVEL]\n"
 	"       nncached --check-config [--no-files] [--system] [--config FILE]\n"
 	"       nncached --dump-config [--system] [--config FILE]\n"
+	"       nncached --nix-trust\n"
 	"\n"
 	"Uploads finished store paths to binary caches. Runs in the foreground until SIGTERM;\n"
 	"SIGHUP loads the configuration anew.\n"
 	"\n"
 	"  --config FILE      read FILE instead of the default places (see nncache.conf(5))\n"
 	"  --system           use the places of the system, as root does without it\n"
+	"  --scratch DIR      keep everything in DIR: socket, state, spool, roots\n"
 	"  --log-level LEVEL  error, warning, info (default) or debug\n"
 	"  --foreground       stay in the foreground (always so)\n"
 	"  --check-config     check the configuration and the files it names, then exit\n"
 	"  --no-files         with --check-config: do not look at the files it names\n"
 	"  --dump-config      print every setting in effect, then exit\n"
+	"  --nix-trust        say whether Nix takes a post-build-hook from this user, then exit\n"
 	"  --version          print the version\n"
 	"  --help             print this\n"
 	"\n"
@@ -64,20 +68,26 @@ static int parse_level(const char *text, enum log_level *ret)
 	return -1;
 }
 
+static int take_scratch_dir(const char *dir, struct arguments *args)
+{
+	if (*dir != '/') {
+		fprintf(stderr, "nncached: --scratch: \"%s\" is not an absolute path\n", dir);
+		return -1;
+	}
+	args->scratch_dir = dir;
+	return 0;
+}
+
 /* Returns -1 to go on, else the exit status. */
 static int parse_arguments(int argc, char **argv, struct arguments *args)
 {
 	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' },
-		{ "system", no_argument, NULL, 's' },
-		{ "log-level", required_argument, NULL, 'l' },
-		{ "foreground", no_argument, NULL, 'f' },
-		{ "check-config", no_argument, NULL, 'k' },
-		{ "no-files", no_argument, NULL, 'n' },
-		{ "dump-config", no_argument, NULL, 'd' },
-		{ "version", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
+		{ "config", required_argument, NULL, 'c' },  { "system", no_argument, NULL, 's' },
+		{ "scratch", required_argument, NULL, 't' }, { "log-level", required_argument, NULL, 'l' },
+		{ "foreground", no_argument, NULL, 'f' },    { "check-config", no_argument, NULL, 'k' },
+		{ "no-files", no_argument, NULL, 'n' },      { "dump-config", no_argument, NULL, 'd' },
+		{ "nix-trust", no_argument, NULL, 'T' },     { "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },          { 0 },
 	};
 	int c;
 
@@ -88,6 +98,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 			break;
 		case 's':
 			args->is_system = true;
+			break;
+		case 't':
+			if (take_scratch_dir(optarg, args) < 0)
+				return EXIT_USAGE;
 			break;
 		case 'l':
 			if (parse_level(optarg, &args->log_level) < 0)
@@ -103,6 +117,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 			break;
 		case 'd':
 			args->mode = MODE_DUMP;
+			break;
+		case 'T':
+			args->mode = MODE_TRUST;
 			break;
 		case 'v':
 			puts("nncached " NNCACHE_VERSION);
@@ -165,6 +182,18 @@ static void log_messages(const char *messages)
 	}
 }
 
+/* Of the store that Nix commands in this environment build in. */
+static int tell_trust(void)
+{
+	enum trust trust;
+	struct error err;
+
+	if (trust_find(&trust, "auto", &err) < 0)
+		fprintf(stderr, "nncached: %s\n", err.text);
+	puts(trust_name(trust));
+	return EXIT_SUCCESS;
+}
+
 /* With a broken configuration paths are still taken in, as a mail server does not refuse mail because
  * a transport is misspelt. */
 static int run(struct config *config, const struct buf *messages, const struct config_places *places)
@@ -192,9 +221,12 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	if (args.mode == MODE_TRUST)
+		return tell_trust();
 	places = (struct config_places){
 		.user_mode = geteuid() != 0 && !args.is_system,
 		.config_file = args.config_file,
+		.scratch_dir = args.scratch_dir,
 		.credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
 	};
 	places.log_level = args.log_level;
@@ -210,6 +242,8 @@ int main(int argc, char **argv)
 	case MODE_DUMP:
 		status = dump(config, &messages);
 		config_free(config);
+		break;
+	case MODE_TRUST:
 		break;
 	case MODE_RUN:
 		status = run(config, &messages, &places);

@@ -210,6 +210,7 @@ struct config *config_new(const struct config_places *places)
 		return NULL;
 	daemon = config_section(config, SECTION_DAEMON, 0);
 	config->user_mode = places->user_mode;
+	config->scratch_dir = places->scratch_dir;
 	config->caches = calloc(CONFIG_MAX_ENDPOINTS, sizeof(*config->caches));
 	config->upstreams = calloc(CONFIG_MAX_ENDPOINTS, sizeof(*config->upstreams));
 	config->priorities = calloc(CONFIG_MAX_PRIORITIES, sizeof(*config->priorities));
@@ -268,10 +269,36 @@ void config_free(struct config *config)
 	free(config);
 }
 
+static int set_scratch(struct config *config)
+{
+	const struct {
+		const char *name;
+		char **text;
+	} places[] = {
+		{ "socket", &config->socket },
+		{ "state", &config->state_dir },
+		{ "spool", &config->spool_dir },
+		{ "roots", &config->gcroots_dir },
+	};
+
+	for (size_t i = 0; i < N_ELEMENTS(places); i++) {
+		CLEANUP(buf_fini) struct buf text = { .max = TEXT_MAX };
+
+		buf_printf(&text, "%s/%s", config->scratch_dir, places[i].name);
+		free(*places[i].text);
+		*places[i].text = buf_take(&text);
+		if (*places[i].text == NULL)
+			return -1;
+	}
+	return 0;
+}
+
 static int derive_dirs(struct config *config)
 {
 	CLEANUP(buf_fini) struct buf spool = { .max = TEXT_MAX };
 
+	if (config->scratch_dir != NULL)
+		return set_scratch(config);
 	if (config->spool_dir == NULL) {
 		buf_printf(&spool, "%s/spool", config->state_dir);
 		config->spool_dir = buf_take(&spool);

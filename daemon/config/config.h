@@ -120,8 +120,9 @@ struct config {
 	struct priority_config *priorities;
 	size_t n_priorities; /* at most CONFIG_MAX_PRIORITIES */
 
-	struct text_list files; /* those read, in order */
-	bool user_mode;         /* the places are those of a user */
+	const char *scratch_dir; /* of config_places */
+	struct text_list files;  /* those read, in order */
+	bool user_mode;          /* the places are those of a user */
 };
 
 #define CONFIG_MAX_ENDPOINTS  64
@@ -138,7 +139,10 @@ struct config_places {
 	bool user_mode;
 	const char *config_file;     /* --config FILE; NULL: the mode's default, then conf.d */
 	const char *credentials_dir; /* $CREDENTIALS_DIRECTORY or NULL */
-	enum log_level log_level;    /* --log-level, stronger than what the files say; 0: not given */
+	/* --scratch DIR, absolute: the socket, the state, the spool and the roots are in it, whatever the
+	 * files say; or NULL. */
+	const char *scratch_dir;
+	enum log_level log_level; /* --log-level, stronger than what the files say; 0: not given */
 };
 
 /* Loads and checks everything; with CHECK_FILES also that files named exist and parse. All mistakes

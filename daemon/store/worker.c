@@ -9,18 +9,20 @@
 #include "daemon/store/socket.h"
 #include "daemon/store/texts.h"
 
-#define CLIENT_MAGIC   0x6e697863
-#define SERVER_MAGIC   0x6478696f
-#define MINOR_OURS     38
-#define MINOR_OLDEST   21
-#define REQUEST_MAX    MIB(64)
-#define SIG_MAX        4096
-#define CA_MAX         4096
-#define FEATURE_MAX    4096
-#define VERSION(minor) (1 << 8 | (minor))
+#define CLIENT_MAGIC      0x6e697863
+#define SERVER_MAGIC      0x6478696f
+#define MINOR_OURS        38
+#define MINOR_OLDEST      21
+#define REQUEST_MAX       MIB(64)
+#define MINOR_TELLS_TRUST 35
+#define SIG_MAX           4096
+#define CA_MAX            4096
+#define FEATURE_MAX       4096
+#define VERSION(minor)    (1 << 8 | (minor))
 
 enum operation {
 	OP_IS_VALID_PATH = 1,
+	OP_BUILD_PATHS = 9,
 	OP_ADD_TEMP_ROOT = 11,
 	OP_ADD_INDIRECT_ROOT = 12,
 	OP_SET_OPTIONS = 19,
@@ -36,6 +38,7 @@ struct worker {
 	unsigned minor;
 	bool no_options;
 	bool has_temp_roots;
+	enum worker_trust trust;
 	char nix_version[64];
 	struct buf out;
 	struct wire in;
@@ -104,6 +107,13 @@ static void agree_on_version(struct worker *worker)
 	worker->minor = version < VERSION(MINOR_OURS) ? (unsigned)(version & 0xff) : MINOR_OURS;
 }
 
+static void read_trust(struct worker *worker)
+{
+	uint64_t word = wire_u64(&worker->in);
+
+	worker->trust = word == 1 ? WORKER_TRUSTED : word == 2 ? WORKER_NOT_TRUSTED : WORKER_TRUST_UNKNOWN;
+}
+
 static void shake_hands(struct worker *worker)
 {
 	agree_on_version(worker);
@@ -116,8 +126,8 @@ static void shake_hands(struct worker *worker)
 		read_features(worker);
 	if (worker->minor >= 33)
 		wire_text_cut(&worker->in, worker->nix_version, sizeof(worker->nix_version));
-	if (worker->minor >= 35)
-		wire_u64(&worker->in); /* does it trust us? We ask for nothing that needs it */
+	if (worker->minor >= MINOR_TELLS_TRUST)
+		read_trust(worker);
 	wire_stderr(&worker->in, worker->minor);
 }
 
@@ -207,6 +217,30 @@ const char *worker_nix_version(const struct worker *worker)
 unsigned worker_minor(const struct worker *worker)
 {
 	return worker->minor;
+}
+
+int worker_query_trust(struct worker *worker, enum worker_trust *ret, struct error *err)
+{
+	const uint64_t mode_repair = 1;
+
+	if (worker->minor < MINOR_TELLS_TRUST) {
+		put_op(worker, OP_BUILD_PATHS);
+		wire_put_u64(&worker->out, 0); /* no paths */
+		wire_put_u64(&worker->out, mode_repair);
+		ask(worker);
+		if (wire_is_ok(&worker->in)) {
+			wire_u64(&worker->in);
+			worker->trust = WORKER_TRUSTED;
+		} else if (strstr(worker->in.err.text, "trusted-users") != NULL) {
+			worker->trust = WORKER_NOT_TRUSTED;
+			*ret = worker->trust;
+			return 0;
+		}
+	}
+	if (wire_end(&worker->in, err) < 0)
+		return -1;
+	*ret = worker->trust;
+	return 0;
 }
 
 static int end(struct worker *worker, const char *what, struct error *err)

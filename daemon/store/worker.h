@@ -23,6 +23,10 @@ bool worker_is_reusable(const struct worker *worker);
 const char *worker_nix_version(const struct worker *worker); /* "2.8.0"; "" when it does not say */
 unsigned worker_minor(const struct worker *worker);          /* of the protocol agreed on: 38 is 1.38 */
 
+enum worker_trust { WORKER_TRUST_UNKNOWN, WORKER_TRUSTED, WORKER_NOT_TRUSTED };
+/* Does the daemon take settings such as post-build-hook from us? Those before 1.35 do not say it, and are
+ * asked for what they refuse to others: to repair, though nothing. Close the connection afterwards. */
+int worker_query_trust(struct worker *worker, enum worker_trust *ret, struct error *err) MUST_CHECK;
 int worker_is_valid_path(struct worker *worker, const char *path, bool *ret, struct error *err) MUST_CHECK;
 /* Any path, valid or not, until worker_close. A Nix before 2.5 answers when a running GC has ended. */
 int worker_add_temp_root(struct worker *worker, const char *path, struct error *err) MUST_CHECK;
