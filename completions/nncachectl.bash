@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status metrics list show push wait retry forget pause resume config hook'
+	local verbs='status metrics list show push wait retry forget pause resume config hook run session'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -31,10 +31,17 @@ _nncachectl() {
 		return
 		;;
 	--cache | --to)
+		# Of a job it is a URL.
+		[[ $verb != run && $verb != session ]] || return
 		mapfile -t COMPREPLY < <(compgen -W "$(_nncachectl_caches)" -- "$cur")
 		return
 		;;
-	--tag | --timeout | --for) return ;;
+	--config | --also)
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--tag | --timeout | --for | --exclude-roots | --drain-timeout) return ;;
 	esac
 	case $verb in
 	'') words=$verbs ;;
@@ -57,6 +64,10 @@ _nncachectl() {
 		words='enable disable status'
 		;;
 	config) [[ $prev != config ]] || words='check show' ;;
+	run | session)
+		options+=' --cache --config --exclude-roots --also --no-push --drain-timeout --best-effort'
+		[[ $verb != session || $prev != session ]] || words='start stop'
+		;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -64,7 +75,7 @@ _nncachectl() {
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 	else
 		case $verb in
-		show | push | wait | retry | forget | config)
+		show | push | wait | retry | forget | config | run)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			;;

@@ -4,7 +4,7 @@ function __nncachectl_caches
     nncachectl status --json 2>/dev/null | string replace -rf '^ *"name": "([^"\\\\]*)".*' '$1'
 end
 
-set -l verbs status metrics list show push wait retry forget pause resume config hook
+set -l verbs status metrics list show push wait retry forget pause resume config hook run session
 
 complete -c nncachectl -f
 complete -c nncachectl -l socket -r -F -d 'where the daemon listens'
@@ -25,6 +25,8 @@ complete -c nncachectl -n "$first" -a pause -d 'upload nothing to a cache'
 complete -c nncachectl -n "$first" -a resume -d 'end a pause'
 complete -c nncachectl -n "$first" -a config -d 'check the configuration, or show it'
 complete -c nncachectl -n "$first" -a hook -d "make it Nix's post-build-hook, or end that"
+complete -c nncachectl -n "$first" -a run -d 'run a command and upload what it builds'
+complete -c nncachectl -n "$first" -a session -d 'the same for a job of several steps'
 
 complete -c nncachectl -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again'
 complete -c nncachectl -n '__fish_seen_subcommand_from metrics' -l output -r -F -d 'write this file'
@@ -47,3 +49,14 @@ complete -c nncachectl -n '__fish_seen_subcommand_from config' -a 'check show'
 complete -c nncachectl -n '__fish_seen_subcommand_from hook' -a 'enable disable status'
 complete -c nncachectl -n '__fish_seen_subcommand_from hook' -l dry-run -d 'change nothing'
 complete -c nncachectl -n '__fish_seen_subcommand_from hook' -l yes -d 'restart nix-daemon'
+
+set -l job '__fish_seen_subcommand_from run session'
+complete -c nncachectl -n "$job" -l cache -x -d 'upload there'
+complete -c nncachectl -n "$job" -l config -r -F -d 'upload as this nncache.conf says'
+complete -c nncachectl -n "$job" -l exclude-roots -x -d 'do not upload built paths that match'
+complete -c nncachectl -n "$job" -l also -r -F -d 'upload this too'
+complete -c nncachectl -n "$job" -l no-push -d 'upload nothing'
+complete -c nncachectl -n "$job" -l drain-timeout -x -d 'how long to wait at the end'
+complete -c nncachectl -n "$job" -l best-effort -d 'uploads that fail are said, and fail nothing'
+complete -c nncachectl -n '__fish_seen_subcommand_from session' -a 'start stop'
+complete -c nncachectl -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand)'

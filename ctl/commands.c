@@ -55,6 +55,16 @@ static const struct option_spec setup_options[] = {
 	{ "yes", NULL, "restart nix-daemon without a question", false },
 	{ 0 },
 };
+static const struct option_spec job_options[] = {
+	{ "cache", "URL", "upload there; may be given more than once", false },
+	{ "config", "FILE", "upload as this nncache.conf says, instead of --cache", false },
+	{ "exclude-roots", "RE", "do not upload built paths that match; may be given more than once", false },
+	{ "also", "PATH", "upload this too; may be given more than once", false },
+	{ "no-push", NULL, "upload nothing", false },
+	{ "drain-timeout", "DURATION", "how long to wait for uploads at the end (30m)", false },
+	{ "best-effort", NULL, "uploads that fail are said, and fail nothing", false },
+	{ 0 },
+};
 static const struct option_spec no_options[] = { { 0 } };
 
 const struct command commands[] = {
@@ -109,6 +119,20 @@ const struct command commands[] = {
 	  "disable: takes it out. status: is it there, and in effect? Exits with 1 if not.\n"
 	  "Another hook is never replaced: then a script is printed that calls both.",
 	  setup_options, ctl_hook },
+	{ "run", "[--cache URL]... [OPTION]... -- COMMAND", "run a command and upload what it builds",
+	  "Runs COMMAND with a hook and an nncached of its own, for CI: what it builds is uploaded while it "
+	  "goes on.\n"
+	  "Then waits until all is there, and ends with COMMAND's status; with 125 if that was 0 and not all "
+	  "could be\n"
+	  "uploaded, or if nothing could be begun.",
+	  job_options, ctl_run },
+	{ "session", "start [--cache URL]... [OPTION]... | stop", "the same for a job of several steps",
+	  "start: begins what run does, and puts the variables that the steps need into $GITHUB_ENV, or else "
+	  "prints\n"
+	  "them as exports: eval \"$(nncachectl session start --cache URL)\".\n"
+	  "stop: waits until all is uploaded, and says what was; ends with 4 if not all was, with 5 after a "
+	  "time-out.",
+	  job_options, ctl_session },
 	{ 0 },
 };
 

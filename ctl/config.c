@@ -1,58 +1,22 @@
 /* config: reading files is nncached's business, so it is asked: the one that runs for what is in effect, else
  * the program for what would be. */
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "common/fd.h"
 #include "ctl/connect.h"
 #include "ctl/model.h"
+#include "ctl/program.h"
 
 #define OUTPUT_MAX MIB(4)
 #define WARNING    "warning: "
 
-/* Beside us, as installed or as built; NULL: wherever PATH has it. */
-static const char *find_nncached(char path[PATH_MAX])
-{
-	static const char *const places[] = { "nncached", "../daemon/nncached", "../sbin/nncached" };
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (n < 0)
-		return NULL;
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	if (slash == NULL)
-		return NULL;
-	*slash = '\0';
-	for (size_t i = 0; i < N_ELEMENTS(places); i++)
-		if (snprintf(path, PATH_MAX, "%s/%s", self, places[i]) < PATH_MAX && access(path, X_OK) == 0)
-			return path;
-	return NULL;
-}
-
 /* Becomes nncached OPTION [--config FILE]. Returns only if that fails. */
 static int become_nncached(const char *option, const char *file)
 {
-	char path[PATH_MAX], name[] = "nncached", config[] = "--config";
-	CLEANUP(buf_fini) struct buf option_text = { .max = 64 }, file_text = { .max = PATH_MAX };
-	char *argv[] = { name, NULL, file != NULL ? config : NULL, NULL, NULL };
-	const char *found = find_nncached(path);
+	const char *const args[] = { option, file != NULL ? "--config" : NULL, file, NULL };
 
-	buf_puts(&option_text, option);
-	buf_puts(&file_text, file != NULL ? file : "");
-	argv[1] = option_text.data;
-	if (file != NULL)
-		argv[3] = file_text.data;
-	fflush(stdout);
-	if (found != NULL)
-		execv(found, argv);
-	else
-		execvp(name, argv);
+	program_become_nncached(args);
 	ctl_say("nncached: %s", strerror(errno));
 	return CTL_FAILED;
 }
@@ -60,29 +24,12 @@ static int become_nncached(const char *option, const char *file)
 /* The same, its words (both streams) read into OUT. Returns its exit status. */
 static int ask_nncached(const char *option, const char *file, struct buf *out)
 {
-	int pipe_fds[2], status = 0;
-	char *room;
-	ssize_t n;
-	pid_t pid;
+	const char *const args[] = { option, file != NULL ? "--config" : NULL, file, NULL };
+	int status = program_ask_nncached(args, false, out);
 
-	if (pipe(pipe_fds) < 0 || (pid = fork()) < 0) {
+	if (status < 0)
 		ctl_say("nncached: %s", strerror(errno));
-		return CTL_FAILED;
-	}
-	if (pid == 0) {
-		dup2(pipe_fds[1], STDOUT_FILENO);
-		dup2(pipe_fds[1], STDERR_FILENO);
-		close(pipe_fds[0]);
-		close(pipe_fds[1]);
-		_exit(become_nncached(option, file));
-	}
-	close(pipe_fds[1]);
-	while ((room = buf_reserve(out, 4096)) != NULL && (n = read(pipe_fds[0], room, 4096)) > 0)
-		out->len += (size_t)n;
-	close(pipe_fds[0]);
-	waitpid(pid, &status, 0);
-	buf_putc(out, '\0'); /* buf_reserve left the end open */
-	return WIFEXITED(status) ? WEXITSTATUS(status) : CTL_FAILED;
+	return status < 0 ? CTL_FAILED : status;
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */

@@ -38,6 +38,8 @@ int ctl_pause(struct ctl *ctl);
 int ctl_resume(struct ctl *ctl);
 int ctl_config(struct ctl *ctl);
 int ctl_hook(struct ctl *ctl);
+int ctl_run(struct ctl *ctl);
+int ctl_session(struct ctl *ctl);
 
 /* Says "nncachectl: TEXT" on stderr, control characters escaped. */
 void ctl_say(const char *format, ...) PRINTF(1, 2);
@@ -60,6 +62,9 @@ void metrics_format(struct buf *out, const json_t *model);
 json_t *offline_model(const struct ctl *ctl);
 void offline_show(struct output *o, const json_t *model);
 
+/* Asks the daemon for what `status` shows. Returns the exit status; *RET is the caller's, before model_dates:
+ * without a daemon that of offline_model, after another failure, which was said, NULL. */
+int status_fetch(struct ctl *ctl, json_t **ret);
 /* The screen of `status`: MODEL is that of model.h, before model_dates. */
 void screen_show(struct output *o, const json_t *model, int64_t now_unix_s);
 /* "3 on main: TEXT", an example and what to do, for each cause with one of STATES ("failed blocked"). */
@@ -79,7 +84,10 @@ int wait_run(struct ctl *ctl, const struct request *req, uint64_t deadline_mono_
 /* Prints RESULT, for people or into MODEL, which it takes. Returns STATUS. */
 int wait_report(struct ctl *ctl, int status, struct wait_result *result, json_t *model);
 
-/* The same for each of LIST, in as many requests as it takes. */
+/* Was PATH handed over before? Returns the exit status. */
+int wait_is_known(struct ctl *ctl, const char *path, bool *ret);
+
+/* The same as wait_run for each of LIST, in as many requests as it takes. */
 int wait_for_list(struct ctl *ctl, const struct path_list *list, uint64_t deadline_mono_ms,
                   struct wait_result *result);
 

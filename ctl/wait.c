@@ -149,8 +149,7 @@ int wait_report(struct ctl *ctl, int status, struct wait_result *r, json_t *mode
 
 /* ---- the verb -------------------------------------------------------------------------------- */
 
-/* Was PATH handed over before? Returns the exit status. */
-static int ask_known(struct ctl *ctl, const char *path, bool *ret)
+int wait_is_known(struct ctl *ctl, const char *path, bool *ret)
 {
 	const char *paths[1] = { path };
 	struct request req = { .verb = VERB_SHOW, .paths = paths, .n_paths = 1 };
@@ -175,7 +174,7 @@ static int push_unknown(struct ctl *ctl, const struct path_list *list)
 	bool is_known;
 
 	for (size_t i = 0; i < list->n && status == CTL_DONE; i++) {
-		status = ask_known(ctl, list->items[i], &is_known);
+		status = wait_is_known(ctl, list->items[i], &is_known);
 		if (!is_known && path_list_add(&unknown, list->items[i], &err) < 0) {
 			ctl_say("%s", err.text);
 			status = CTL_FAILED;
