@@ -125,6 +125,9 @@ int presence_drop(struct queue_db *q, int64_t path, int64_t cache_id, struct err
 int presence_is_fresh(struct queue_db *q, int64_t path, int64_t cache_id, int64_t now, struct error *err)
 	MUST_CHECK;
 
+/* Was the NAR of the job, which was sent, seen on the cache within that time? */
+int presence_of_nar_is_fresh(struct queue_db *q, int64_t job_id, int64_t now, struct error *err) MUST_CHECK;
+
 /* A reference that is not known to be there. */
 struct missing {
 	int64_t path;

@@ -125,6 +125,43 @@ int job_make_sent(struct queue_db *q, struct job *job, int64_t now, struct error
 	return is_blocking(q, job) ? chore_add(q, CHORE_UNBLOCK, job->path, job->cache, now, err) : 0;
 }
 
+/* ---- the NAR */
+
+static int put_file(struct queue_db *q, const struct queue_job *job, int64_t now, struct error *err)
+{
+	STMT(st, q->db,
+	     "UPDATE job SET nar_sent = iif(:sent, iif(nar_sent > 0, nar_sent, :now), 0), file_hash = :hash,"
+	     " file_size = :size, upload_id = iif(:sent, NULL, upload_id) WHERE id = :id");
+
+	stmt_bind_int(st, ":id", job->id);
+	stmt_bind_int(st, ":sent", job->nar_sent);
+	stmt_bind_int(st, ":now", now);
+	if (job->has_file_hash)
+		stmt_bind_blob(st, ":hash", job->file_hash, SHA256_BYTES);
+	stmt_bind_int(st, ":size", (int64_t)job->file_size);
+	return stmt_run(st, err);
+}
+
+static int forget_file(struct queue_db *q, int64_t id, struct error *err)
+{
+	STMT(st, q->db, "UPDATE job SET nar_sent = 0, file_hash = NULL, file_size = 0 WHERE id = :id");
+
+	stmt_bind_int(st, ":id", id);
+	return stmt_run(st, err);
+}
+
+/* I2: a job can wait for days for what it refers to, and the cache delete its NAR meanwhile. */
+static int distrust_old_nar(struct queue_db *q, struct queue_job *job, int64_t now, struct error *err)
+{
+	int rc = job->nar_sent ? presence_of_nar_is_fresh(q, job->id, now, err) : 1;
+
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	job->nar_sent = job->has_file_hash = false;
+	job->file_size = 0;
+	return forget_file(q, job->id, err);
+}
+
 /* ---- claim */
 
 /* Makes up to a page of delayed jobs ready: those that are due, and those put off so far that a clock
@@ -210,7 +247,8 @@ static int claim_one(struct queue_db *q, struct queue_claim *claim, int64_t id, 
 	int64_t path;
 
 	job->cache = claim->cache;
-	if (read_row(q, id, job, &path, err) < 0 || path_read_references(q, path, &job->info, err) < 0)
+	if (read_row(q, id, job, &path, err) < 0 || path_read_references(q, path, &job->info, err) < 0 ||
+	    distrust_old_nar(q, job, claim->now_unix_s, err) < 0)
 		return -1;
 	return claim_add(q, &q->claimed_jobs, id, err);
 }
@@ -286,28 +324,6 @@ int jobs_note(struct queue_db *q, struct queue_op *op)
 }
 
 /* ---- publish */
-
-static int put_file(struct queue_db *q, const struct queue_job *job, struct error *err)
-{
-	STMT(st, q->db,
-	     "UPDATE job SET nar_sent = :sent, file_hash = :hash, file_size = :size,"
-	     " upload_id = iif(:sent, NULL, upload_id) WHERE id = :id");
-
-	stmt_bind_int(st, ":id", job->id);
-	stmt_bind_int(st, ":sent", job->nar_sent);
-	if (job->has_file_hash)
-		stmt_bind_blob(st, ":hash", job->file_hash, SHA256_BYTES);
-	stmt_bind_int(st, ":size", (int64_t)job->file_size);
-	return stmt_run(st, err);
-}
-
-static int forget_file(struct queue_db *q, int64_t id, struct error *err)
-{
-	STMT(st, q->db, "UPDATE job SET nar_sent = 0, file_hash = NULL, file_size = 0 WHERE id = :id");
-
-	stmt_bind_int(st, ":id", id);
-	return stmt_run(st, err);
-}
 
 /* The root that wanted the job last can be forgotten, while another one names its path. */
 static int resolve_another_root(struct queue_db *q, int64_t path, int64_t now, struct error *err)
@@ -387,7 +403,8 @@ int jobs_publish(struct queue_db *q, struct queue_op *op)
 			return -1;
 		return claim_remove(q, &q->claimed_jobs, job.id, &op->err);
 	}
-	if (put_file(q, publish->job, &op->err) < 0 || presence_drop(q, job.path, job.cache, &op->err) < 0 ||
+	if (put_file(q, publish->job, now, &op->err) < 0 ||
+	    presence_drop(q, job.path, job.cache, &op->err) < 0 ||
 	    refs_missing(q, job.path, job.cache, now, &list, &op->err) < 0)
 		return -1;
 	crash_point(PUBLISH_UNCOMMITTED);

@@ -83,6 +83,19 @@ int presence_is_fresh(struct queue_db *q, int64_t path, int64_t cache_id, int64_
 	return result == STMT_FAILED ? -1 : result == STMT_ROW;
 }
 
+int presence_of_nar_is_fresh(struct queue_db *q, int64_t job_id, int64_t now, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT 1 FROM (SELECT cache, nar_sent AS seen FROM job WHERE id = :id) p"
+	     " CROSS JOIN temp.source s ON s.cache = p.cache AND s.endpoint = p.cache WHERE " FRESH);
+	enum stmt_result result;
+
+	stmt_bind_int(st, ":id", job_id);
+	stmt_bind_int(st, ":now", now);
+	result = stmt_step(st, err);
+	return result == STMT_FAILED ? -1 : result == STMT_ROW;
+}
+
 void missing_list_fini(struct missing_list *list)
 {
 	free(list->items);

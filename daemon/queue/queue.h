@@ -243,8 +243,8 @@ struct queue_job {
 	bool may_only_be_found; /* exclude-closures */
 	bool force;
 	bool is_root;
-	char *upload_id;    /* what an earlier put of its NAR left unfinished on the cache, or NULL */
-	bool nar_sent;      /* the NAR is on the cache: only the narinfo is missing */
+	char *upload_id; /* what an earlier put of its NAR left unfinished on the cache, or NULL */
+	bool nar_sent;   /* the NAR was on the cache within its presence-ttl: only the narinfo is missing */
 	bool has_file_hash; /* we sent those very bytes */
 	uint8_t file_hash[SHA256_BYTES];
 	uint64_t file_size;

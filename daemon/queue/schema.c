@@ -106,8 +106,8 @@ static const char version_1[] =
 	" may_only_be_found INTEGER NOT NULL,"
 	" force INTEGER NOT NULL,"
 	" is_root INTEGER NOT NULL,"
-	" nar_sent INTEGER NOT NULL DEFAULT 0,"
-	" upload_id TEXT," /* what an unfinished put left on the cache */
+	" nar_sent INTEGER NOT NULL DEFAULT 0," /* when its NAR came to be on the cache; 0: it is not */
+	" upload_id TEXT,"                      /* what an unfinished put left on the cache */
 	" file_hash BLOB,"
 	" file_size INTEGER NOT NULL DEFAULT 0,"
 	" enqueued INTEGER NOT NULL,"

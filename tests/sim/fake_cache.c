@@ -91,15 +91,16 @@ void fake_cache_heal(void)
 void fake_cache_lose(unsigned cache, unsigned path)
 {
 	struct cache *c = &caches[cache];
-	struct object *nar;
+	bool has_info = c->infos[path] > 0;
+	struct object *nar = &c->nars[has_info ? c->infos[path] - 1 : store_model.paths[path].content];
 
-	if (c->infos[path] == 0)
+	if (!has_info && !nar->is_there)
 		return;
-	nar = &c->nars[c->infos[path] - 1];
 	trace("cache-%u loses %u", cache, path);
 	c->infos[path] = 0;
-	c->lost_ms[path] = fake_now_ms();
-	if (chance_one_in(2)) {
+	if (has_info)
+		c->lost_ms[path] = fake_now_ms();
+	if (!has_info || chance_one_in(2)) {
 		nar->is_there = false;
 		nar->appears_ms = 0;
 		nar->lost_ms = fake_now_ms();

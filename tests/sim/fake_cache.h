@@ -36,7 +36,8 @@ void fake_cache_cut_off(void);
 /* From now on everything works. */
 void fake_cache_heal(void);
 
-/* Somebody deletes the narinfo of PATH from the cache, and perhaps its NAR. */
+/* Somebody deletes the narinfo of PATH from the cache, and perhaps its NAR; its NAR, if that is there alone.
+ */
 void fake_cache_lose(unsigned cache, unsigned path);
 
 /* Is the narinfo of PATH on the cache, or in its upstream? Or may it be trusted to be there still, since it

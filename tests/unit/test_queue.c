@@ -708,6 +708,36 @@ static void what_an_upstream_has_counts_for_its_cache_alone(void **state)
 	queue_job_fini(&job);
 }
 
+/* Whether its narinfo waited for a reference, or was put off. */
+static void a_nar_that_lies_longer_than_it_is_trusted_is_sent_again(void **state)
+{
+	struct queue_job jobs[2], job;
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_int_equal(claim_from(MAIN, jobs, 2), 2);
+	assert_int_equal(publish(&jobs[1]), PUBLISH_LATER);
+	queue_job_fini(&jobs[1]);
+	now += DAY / 2;
+	assert_int_equal(publish(&jobs[0]), PUBLISH_YES);
+	finish(&jobs[0]);
+	job = take(2);
+	assert_true(job.nar_sent);
+	assert_int_equal(publish(&job), PUBLISH_YES);
+	defer_until(&job, 0);
+	queue_job_fini(&job);
+	now += DAY / 2;
+	job = take(2);
+	assert_false(job.nar_sent || job.has_file_hash);
+	assert_int_equal(publish(&job), PUBLISH_YES);
+	defer_until(&job, 0);
+	queue_job_fini(&job);
+	now += DAY - 1;
+	job = take(2);
+	assert_true(job.nar_sent);
+	finish(&job);
+}
+
 static void presence_that_ran_out_is_asked_for_again(void **state)
 {
 	struct queue_job job;
@@ -2266,6 +2296,7 @@ int main(void)
 		TEST(a_claimed_job_carries_what_is_known_of_its_path),
 		TEST(a_diamond_is_published_bottom_up_whatever_is_sent_first),
 		TEST(what_an_upstream_has_counts_for_its_cache_alone),
+		TEST(a_nar_that_lies_longer_than_it_is_trusted_is_sent_again),
 		TEST(presence_that_ran_out_is_asked_for_again),
 		TEST(a_reference_without_a_job_sends_the_root_back_to_be_resolved),
 		TEST(a_root_sent_back_while_it_is_resolved_is_resolved_once_more),
