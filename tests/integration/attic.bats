@@ -37,9 +37,9 @@ trust_the_cache() {
 	sed -i "s|^trusted-public-keys = .*|trusted-public-keys = $KEY|" "$T/etc/nix.conf"
 }
 
-@test "a closure goes to an Attic server, references first, and comes back with its signature" {
+@test "a closure goes to an Attic server, references first, odd names too, and comes back with its signature" {
 	start_daemon
-	a=$(build_path a)
+	a=$(build_path "$ODD_NAME")
 	b=$(build_path b 3000000 "$a")
 	c=$(build_path c 64 "$a" "$b")
 	wait_until 30 uploaded

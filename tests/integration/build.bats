@@ -3,9 +3,9 @@
 
 load common
 
-@test "a single-user nix-build reaches a file:// cache and comes back signed" {
+@test "a single-user nix-build reaches a file:// cache, odd names too, and comes back signed" {
 	start_daemon
-	dependency=$(build_path dependency 100000)
+	dependency=$(build_path "$ODD_NAME" 100000)
 	path=$(build_path program 1000 "$dependency")
 	wait_until 30 uploaded
 
@@ -26,13 +26,13 @@ load common
 	second_store nix-store --realise "$path" --option substituters "file://$T/cache"
 }
 
-@test "a build through nix-daemon reaches nginx by PUT and comes back signed" {
+@test "a build through nix-daemon reaches nginx by PUT, odd names too, and comes back signed" {
 	pick_port
 	start_nginx
 	write_config "http://127.0.0.1:$PORT/nix"
 	start_nix_daemon
 	start_daemon
-	dependency=$(NIX_REMOTE=daemon build_path dependency 3000000)
+	dependency=$(NIX_REMOTE=daemon build_path "$ODD_NAME" 3000000)
 	path=$(NIX_REMOTE=daemon build_path program 1000 "$dependency")
 	wait_until 30 uploaded
 

@@ -173,3 +173,78 @@ reload() {
 	wait_until 30 uploaded
 	cache_has "$T/other" "$late"
 }
+
+@test "what waits for a cache that is taken out of the configuration is blocked, and goes once it is back" {
+	two_caches "file://$T/other"
+	start_daemon
+	ctl pause other
+	path=$(build_path program)
+	wait_until 30 status_is '.caches[0].unfinished == 0 and .caches[1].unfinished == 1'
+	cp "$T/etc/nncache.conf" "$T/etc/both.conf"
+	sed -i '/^\[cache "other"\]/,$d' "$T/etc/nncache.conf"
+	reload
+	ctl list --state blocked --json |
+		jq -e ".jobs | length == 1 and .[0].path == \"$path\" and (.[0] | tostring | contains(\"not configured\"))"
+	late=$(build_path late)
+	wait_until 30 cache_has "$T/cache" "$late"
+
+	# Elsewhere by its endpoint is another cache, of which nothing is known.
+	cp "$T/etc/both.conf" "$T/etc/nncache.conf"
+	sed -i "s,^url = file://$T/other,url = cachix://team\nendpoint = http://127.0.0.1:9," "$T/etc/nncache.conf"
+	reload
+	status_is '.caches[1].unfinished == 0'
+
+	cp "$T/etc/both.conf" "$T/etc/nncache.conf"
+	reload
+	status_is '.caches[1].unfinished == 1'
+	ctl resume other
+	wait_until 30 uploaded
+	cache_has "$T/other" "$path"
+	cache_lacks "$T/other" "$late" # handed over while there was no such cache
+}
+
+@test "a changed endpoint is another cache, the one before comes back with it" {
+	printf 'token\n' >"$T/etc/token"
+	chmod 600 "$T/etc/token"
+	two_caches cachix://team 'endpoint = http://127.0.0.1:9' "token-file = $T/etc/token"
+	start_daemon
+	build_path program
+	wait_until 30 status_is '.caches[0].unfinished == 0 and .caches[1].unfinished == 1'
+	sed -i 's,^endpoint = .*,endpoint = http://127.0.0.1:10,' "$T/etc/nncache.conf"
+	reload
+	grep 'config changed cache=other key=endpoint' "$T/log/nncached.log"
+	status_is '.caches[1].unfinished == 0'
+	sed -i 's,^endpoint = .*,endpoint = http://127.0.0.1:9/,' "$T/etc/nncache.conf"
+	reload
+	status_is '.caches[1].unfinished == 1'
+}
+
+@test "rate and slots are each cache's own" {
+	pick_port
+	start_nginx
+	two_caches "http://127.0.0.1:$PORT" 'upload-jobs = 1' 'upload-rate = 100K'
+	random_paths 12 400000
+	start_daemon
+	call_hook "${paths[@]}"
+	wait_until 60 status_is '.caches[0].unfinished == 0'
+	cache_has "$T/cache" "${paths[@]}"
+	# 4.8 MB at that rate take 48 s.
+	status_is '.caches[1].unfinished > 4'
+	wait_until 20 status_is '.caches[1].in_flight == 1'
+}
+
+@test "the breaker of one cache opens beside another that works" {
+	pick_port
+	two_caches "http://127.0.0.1:$PORT" # nobody listens there yet
+	start_daemon
+	paths=("$(make_path one)" "$(make_path two)" "$(make_path three)" "$(make_path four)")
+	call_hook "${paths[@]}"
+	wait_until 30 status_is '.caches[1] | .message_kind == "transient" and .ready == 4'
+	wait_until 30 status_is '.caches[0] | .state == "ok" and .unfinished == 0 and .message_kind == null'
+	later=$(build_path later)
+	wait_until 30 cache_has "$T/cache" "${paths[@]}" "$later"
+	start_nginx
+	wait_until 60 uploaded
+	cache_has "$T/www" "${paths[@]}" "$later"
+	ctl list --state all --json | jq -e '[.jobs[].attempts] | add == 0'
+}

@@ -50,9 +50,9 @@ random_path() {
 	rm -r "$T/tmp/$1"
 }
 
-@test "a closure goes to Cachix, references first, and comes back with the server's signature" {
+@test "a closure goes to Cachix, references first, odd names too, and comes back with the server's signature" {
 	start_daemon
-	a=$(build_path a)
+	a=$(build_path "$ODD_NAME")
 	b=$(build_path b 3000000 "$a")
 	c=$(build_path c 64 "$a" "$b")
 	wait_until 30 uploaded

@@ -43,6 +43,9 @@ build_path() {
 		--arg deps "[ ${1:+$deps}]" --option post-build-hook "${WITH_HOOK-$HOOK}" 2>>"$T/log/nix-build.log" 3>&-
 }
 
+# Of all characters that a store path's name may have.
+ODD_NAME='odd+name?of=a_Path.1-2'
+
 # make_path NAME [BYTES [DEPENDENCY...]]: the same without the hook.
 make_path() {
 	WITH_HOOK='' build_path "$@"

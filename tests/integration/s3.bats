@@ -60,9 +60,9 @@ has_unfinished_uploads() {
 	[ "$(s3 GET "$BUCKET?uploads=" | grep -o '<UploadId>' | wc -l)" -eq "$1" ]
 }
 
-@test "a closure goes to a bucket and comes back through plain HTTP" {
+@test "a closure goes to a bucket, odd names too, and comes back through plain HTTP" {
 	start_daemon
-	first=$(build_path first 2000)
+	first=$(build_path "$ODD_NAME" 2000)
 	second=$(build_path second 30000000 "$first")
 	wait_until 40 uploaded
 	read_back "http://$S3/$BUCKET" "$second"
@@ -192,6 +192,17 @@ no_secrets() {
 	wait_until 10 in_bucket "$(hash_of "$path").narinfo"
 	status_is '.queue.ready == 3 and .queue.failed == 0'
 	no_secrets wJalrXUtnFEMI
+}
+
+@test "a clock that is off by an hour is said, and what it held up goes once it is set" {
+	LD_PRELOAD=$B/tests/support/libclock_off.so CLOCK_OFF_S=3600 start_daemon
+	path=$(build_path program)
+	wait_until 30 says main "the clock of this machine is wrong; expected it set (timedatectl set-ntp true)"
+	status_is '.queue.failed == 0 and .queue.unfinished == 1'
+	stop_daemon
+	start_daemon
+	wait_until 30 uploaded
+	in_bucket "$(hash_of "$path").narinfo"
 }
 
 @test "what the bucket forbids to replace counts as there" {
