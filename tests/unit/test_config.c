@@ -654,6 +654,26 @@ static struct config *load_files(const struct config_places *where, bool check_f
 
 static const struct config_places user = { .user_mode = true };
 
+static void with_a_scratch_directory_all_places_are_in_it(void **state)
+{
+	static const char text[] =
+		"[daemon]\nsocket = /s\nspool-dir = /p\ngcroots-dir = /g\nlog-level = debug\n" MAIN;
+	const struct config_places scratch = { .scratch_dir = "/job" };
+	struct config *config = NULL;
+	struct buf messages;
+	(void)state;
+
+	buf_init(&messages, KIB(64));
+	assert_int_equal(config_load_text(&config, &scratch, "f", text, strlen(text), false, &messages), 0);
+	assert_string_equal(config->socket, "/job/socket");
+	assert_string_equal(config->state_dir, "/job/state");
+	assert_string_equal(config->spool_dir, "/job/spool");
+	assert_string_equal(config->gcroots_dir, "/job/roots");
+	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
+	config_free(config);
+	buf_fini(&messages);
+}
+
 static void a_later_file_overrides_key_by_key_and_lists_whole(void **state)
 {
 	struct dirs *dirs = *state;
@@ -1018,6 +1038,7 @@ int main(void)
 		cmocka_unit_test(many_mistakes_are_counted_not_shown),
 		cmocka_unit_test(garbage_is_refused_and_never_crashes),
 		cmocka_unit_test(a_text_over_1M_is_refused),
+		cmocka_unit_test(with_a_scratch_directory_all_places_are_in_it),
 		cmocka_unit_test_setup_teardown(a_later_file_overrides_key_by_key_and_lists_whole, make_dirs,
 		                                remove_dirs),
 		cmocka_unit_test_setup_teardown(a_file_given_by_name_replaces_the_others, make_dirs,

@@ -381,6 +381,83 @@ static void a_user_who_is_not_trusted_is_served_the_same(void **state)
 	}
 }
 
+static enum worker_trust ask_trust(struct replay *replay)
+{
+	struct worker *worker = open_replay(replay);
+	enum worker_trust trust = WORKER_TRUST_UNKNOWN;
+	struct error err;
+
+	if (worker_query_trust(worker, &trust, &err) < 0)
+		fail_msg("%s", err.text);
+	worker_close(worker);
+	assert_int_equal(replay->n_read, replay->server.len);
+	assert_int_equal(replay->n_written, replay->client.len);
+	replay_fini(replay);
+	return trust;
+}
+
+static void a_daemon_that_tells_whom_it_trusts_is_not_asked(void **state)
+{
+	(void)state;
+	for (size_t v = 1; v < N_ELEMENTS(versions); v++) {
+		struct replay replay;
+
+		replay_start(&replay, versions[v], 100000);
+		assert_int_equal(ask_trust(&replay), WORKER_TRUSTED);
+		replay_init(&replay, 100000);
+		replay_add(&replay, versions[v], "untrusted-handshake");
+		replay_add(&replay, versions[v], "set-options");
+		assert_int_equal(ask_trust(&replay), WORKER_NOT_TRUSTED);
+	}
+}
+
+static void put_repair(struct buf *client)
+{
+	wire_put_u64(client, 9); /* BuildPaths */
+	wire_put_u64(client, 0);
+	wire_put_u64(client, 1);
+}
+
+static void put_refusal(struct buf *server, const char *text)
+{
+	wire_put_u64(server, 0x63787470);
+	wire_put_text(server, "Error");
+	wire_put_u64(server, 0);
+	wire_put_text(server, "Error");
+	wire_put_text(server, text);
+	wire_put_u64(server, 0); /* no position */
+	wire_put_u64(server, 0); /* no traces */
+}
+
+static void an_old_daemon_is_asked_to_repair_nothing(void **state)
+{
+	enum worker_trust trust = WORKER_TRUST_UNKNOWN;
+	struct worker *worker;
+	struct replay replay;
+	struct error err;
+	(void)state;
+
+	replay_start(&replay, "2.8.0", 100000);
+	put_repair(&replay.client);
+	wire_put_u64(&replay.server, 0x616c7473);
+	wire_put_u64(&replay.server, 1);
+	assert_int_equal(ask_trust(&replay), WORKER_TRUSTED);
+
+	replay_start(&replay, "2.8.0", 100000);
+	put_repair(&replay.client);
+	put_refusal(&replay.server, "repairing is not allowed because you are not in 'trusted-users'");
+	assert_int_equal(ask_trust(&replay), WORKER_NOT_TRUSTED);
+
+	replay_start(&replay, "2.8.0", 100000);
+	put_repair(&replay.client);
+	put_refusal(&replay.server, "the disk is full");
+	worker = open_replay(&replay);
+	assert_int_equal(worker_query_trust(worker, &trust, &err), -1);
+	assert_non_null(strstr(err.text, "the disk is full"));
+	worker_close(worker);
+	replay_fini(&replay);
+}
+
 static void a_connection_with_a_temporary_root_is_not_kept(void **state)
 {
 	(void)state;
@@ -917,6 +994,8 @@ int main(void)
 		cmocka_unit_test(log_lines_and_activities_are_skipped),
 		cmocka_unit_test(every_kind_of_message_is_skipped),
 		cmocka_unit_test(a_user_who_is_not_trusted_is_served_the_same),
+		cmocka_unit_test(a_daemon_that_tells_whom_it_trusts_is_not_asked),
+		cmocka_unit_test(an_old_daemon_is_asked_to_repair_nothing),
 		cmocka_unit_test(a_connection_with_a_temporary_root_is_not_kept),
 		cmocka_unit_test(every_version_from_1_21_up_is_spoken),
 		cmocka_unit_test(outputs_are_not_asked_of_a_daemon_that_has_no_such_operation),
