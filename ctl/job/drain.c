@@ -138,13 +138,14 @@ static bool spool_is_empty(const struct job *job)
 /* The text of a fault of CACHE that only a person can mend, if nothing else of it goes on; or NULL. */
 static const char *hopeless_fault(const json_t *model, const json_t *cache)
 {
-	const char *name = model_get_text(cache, "name"), *text = NULL;
+	const char *name = model_get_text(cache, "name"), *kind = model_get_text(cache, "message_kind");
+	const char *text = NULL;
 	json_t *cause;
 	size_t i;
 
 	if (model_get_uint(cache, "in_flight") > 0)
 		return NULL;
-	if (strcmp(model_get_text(cache, "message_kind"), "operator") == 0)
+	if (strcmp(kind, "operator") == 0 || strcmp(kind, "permanent") == 0)
 		return model_get_text(cache, "message");
 	if (model_get_uint(cache, "ready") > 0 || model_get_uint(cache, "delayed") == 0)
 		return NULL;
