@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status metrics list show push wait retry forget pause resume config hook run session'
+	local verbs='status metrics list show push wait retry forget pause resume config hook use run session'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -22,7 +22,7 @@ _nncachectl() {
 		esac
 	done
 	case $prev in
-	--socket | --output)
+	--socket | --output | --token-file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -41,7 +41,7 @@ _nncachectl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--tag | --timeout | --for | --exclude-roots | --drain-timeout) return ;;
+	--tag | --timeout | --for | --public-key | --endpoint | --exclude-roots | --drain-timeout) return ;;
 	esac
 	case $verb in
 	'') words=$verbs ;;
@@ -63,6 +63,7 @@ _nncachectl() {
 		options+=' --dry-run --yes'
 		words='enable disable status'
 		;;
+	use) options+=' --public-key --token-file --endpoint --dry-run --yes' ;;
 	config) [[ $prev != config ]] || words='check show' ;;
 	run | session)
 		options+=' --cache --config --exclude-roots --also --no-push --drain-timeout --best-effort'

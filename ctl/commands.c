@@ -55,6 +55,14 @@ static const struct option_spec setup_options[] = {
 	{ "yes", NULL, "restart nix-daemon without a question", false },
 	{ 0 },
 };
+static const struct option_spec use_options[] = {
+	{ "public-key", "NAME:BASE64", "a key that signs its paths; may be given more than once", false },
+	{ "token-file", "FILE", "what a private cache wants: a token, or USER:PASSWORD", false },
+	{ "endpoint", "URL", "for cachix:// and attic://: the server, where it is not the usual one", false },
+	{ "dry-run", NULL, "show what would change, and change nothing", false },
+	{ "yes", NULL, "restart nix-daemon without a question", false },
+	{ 0 },
+};
 static const struct option_spec job_options[] = {
 	{ "cache", "URL", "upload there; may be given more than once", false },
 	{ "config", "FILE", "upload as this nncache.conf says, instead of --cache", false },
@@ -119,6 +127,14 @@ const struct command commands[] = {
 	  "disable: takes it out. status: is it there, and in effect? Exits with 1 if not.\n"
 	  "Another hook is never replaced: then a script is printed that calls both.",
 	  setup_options, ctl_hook },
+	{ "use", "CACHE [--public-key NAME:BASE64]... [--token-file FILE]",
+	  "have Nix on this machine read a cache",
+	  "Puts a cache into nix.conf as one that Nix reads, with its keys. CACHE is https://HOST/PATH, "
+	  "cachix://NAME,\n"
+	  "attic://HOST/NAME, file:///DIR, or s3://BUCKET with the parameters that Nix has for it. For root: "
+	  "the\n"
+	  "system's nix.conf; for a user whom Nix trusts: that user's. Needs no daemon and no nncache.conf.",
+	  use_options, ctl_use },
 	{ "run", "[--cache URL]... [OPTION]... -- COMMAND", "run a command and upload what it builds",
 	  "Runs COMMAND with a hook and an nncached of its own, for CI: what it builds is uploaded while it "
 	  "goes on.\n"

@@ -38,6 +38,7 @@ int ctl_pause(struct ctl *ctl);
 int ctl_resume(struct ctl *ctl);
 int ctl_config(struct ctl *ctl);
 int ctl_hook(struct ctl *ctl);
+int ctl_use(struct ctl *ctl);
 int ctl_run(struct ctl *ctl);
 int ctl_session(struct ctl *ctl);
 

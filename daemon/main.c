@@ -8,15 +8,16 @@
 #include "common/log.h"
 #include "daemon/config/config.h"
 #include "daemon/daemon.h"
+#include "daemon/show_cache.h"
 #include "daemon/store/trust.h"
 
 #define EXIT_USAGE 2
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_TRUST };
+enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_TRUST, MODE_SHOW_CACHE };
 
 struct arguments {
 	enum mode mode;
-	const char *config_file, *scratch_dir;
+	const char *config_file, *scratch_dir, *shown_cache;
 	bool no_files;
 	bool is_system;
 	enum log_level log_level; /* 0: as the configuration says */
@@ -27,6 +28,7 @@ static const char usage[] =
 	"       nncached --check-config [--no-files] [--system] [--config FILE]\n"
 	"       nncached --dump-config [--system] [--config FILE]\n"
 	"       nncached --nix-trust\n"
+	"       nncached --show-cache NAME [--config FILE]\n"
 	"\n"
 	"Uploads finished store paths to binary caches. Runs in the foreground until SIGTERM;\n"
 	"SIGHUP loads the configuration anew.\n"
@@ -40,6 +42,7 @@ static const char usage[] =
 	"  --no-files         with --check-config: do not look at the files it names\n"
 	"  --dump-config      print every setting in effect, then exit\n"
 	"  --nix-trust        say whether Nix takes a post-build-hook from this user, then exit\n"
+	"  --show-cache NAME  ask this cache what its readers need, and print that, then exit\n"
 	"  --version          print the version\n"
 	"  --help             print this\n"
 	"\n"
@@ -82,12 +85,19 @@ static int take_scratch_dir(const char *dir, struct arguments *args)
 static int parse_arguments(int argc, char **argv, struct arguments *args)
 {
 	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' },  { "system", no_argument, NULL, 's' },
-		{ "scratch", required_argument, NULL, 't' }, { "log-level", required_argument, NULL, 'l' },
-		{ "foreground", no_argument, NULL, 'f' },    { "check-config", no_argument, NULL, 'k' },
-		{ "no-files", no_argument, NULL, 'n' },      { "dump-config", no_argument, NULL, 'd' },
-		{ "nix-trust", no_argument, NULL, 'T' },     { "version", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },          { 0 },
+		{ "config", required_argument, NULL, 'c' },
+		{ "system", no_argument, NULL, 's' },
+		{ "scratch", required_argument, NULL, 't' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "foreground", no_argument, NULL, 'f' },
+		{ "check-config", no_argument, NULL, 'k' },
+		{ "no-files", no_argument, NULL, 'n' },
+		{ "dump-config", no_argument, NULL, 'd' },
+		{ "show-cache", required_argument, NULL, 'w' },
+		{ "nix-trust", no_argument, NULL, 'T' },
+		{ "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int c;
 
@@ -120,6 +130,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 			break;
 		case 'T':
 			args->mode = MODE_TRUST;
+			break;
+		case 'w':
+			args->mode = MODE_SHOW_CACHE;
+			args->shown_cache = optarg;
 			break;
 		case 'v':
 			puts("nncached " NNCACHE_VERSION);
@@ -154,6 +168,14 @@ static int check(struct config *config, const struct buf *messages)
 	buf_fini(&warnings);
 	puts("The configuration is fine.");
 	return EXIT_SUCCESS;
+}
+
+static int show(const struct config *config, const struct buf *messages, const char *name)
+{
+	if (config != NULL)
+		return show_cache(config, name);
+	fputs(buf_text(messages), stderr);
+	return EXIT_FAILURE;
 }
 
 static int dump(const struct config *config, const struct buf *messages)
@@ -241,6 +263,10 @@ int main(int argc, char **argv)
 		break;
 	case MODE_DUMP:
 		status = dump(config, &messages);
+		config_free(config);
+		break;
+	case MODE_SHOW_CACHE:
+		status = show(config, &messages, args.shown_cache);
 		config_free(config);
 		break;
 	case MODE_TRUST:

@@ -184,6 +184,11 @@ void nix_conf_edit_append(struct nix_conf_edit *edit, const char *text)
 	lines[edit->n_lines++] = (struct edit_line){ .new = copy };
 }
 
+const char *nix_conf_edit_line(const struct nix_conf_edit *edit, unsigned line)
+{
+	return line > 0 && line <= edit->n_old ? edit->lines[line - 1].old : NULL;
+}
+
 bool nix_conf_edit_is_empty(const struct nix_conf_edit *edit)
 {
 	for (size_t i = 0; i < edit->n_lines; i++)
@@ -223,8 +228,8 @@ const char *nix_conf_edit_change(const struct nix_conf_edit *edit, size_t i, uns
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* The lines as they will be. One that had no newline gets none, unless something follows. */
-static void put_lines(const struct nix_conf_edit *edit, struct buf *out)
+/* A line that had no newline gets none, unless something follows. */
+void nix_conf_edit_format(const struct nix_conf_edit *edit, struct buf *out)
 {
 	bool is_open = false;
 
@@ -291,7 +296,7 @@ int nix_conf_edit_commit(struct nix_conf_edit *edit, struct error *err)
 		return 0;
 	if (dir == NULL || edit->no_memory || asprintf(&temporary, "%s.nncache-XXXXXX", edit->file) < 0)
 		return error_set(err, ERROR_TRANSIENT, "%s: out of memory", edit->file);
-	put_lines(edit, &text);
+	nix_conf_edit_format(edit, &text);
 	if (!buf_ok(&text))
 		return refuse(err, edit->file, "it would be larger than 1 MiB");
 	if (!edit->exists && *dir != '\0' && access(dir, F_OK) < 0 && make_dir(dir, 0755, 1, err) < 0)

@@ -19,10 +19,15 @@ struct nix_conf_edit;
 struct nix_conf_edit *nix_conf_edit_open(const char *file, mode_t mode, struct error *err) MUST_CHECK;
 void nix_conf_edit_free(struct nix_conf_edit *edit); /* takes NULL */
 
-/* LINE counts from 1, in the file as it was opened. TEXT is without newline. */
+/* LINE counts from 1, in the file as it was opened. TEXT ends without a newline. */
 void nix_conf_edit_remove(struct nix_conf_edit *edit, unsigned line);
 void nix_conf_edit_replace(struct nix_conf_edit *edit, unsigned line, const char *text);
 void nix_conf_edit_append(struct nix_conf_edit *edit, const char *text);
+
+/* The line as it is in the file; NULL behind the last. */
+const char *nix_conf_edit_line(const struct nix_conf_edit *edit, unsigned line);
+/* Appends the file as it will be. */
+void nix_conf_edit_format(const struct nix_conf_edit *edit, struct buf *out);
 
 bool nix_conf_edit_is_empty(const struct nix_conf_edit *edit);    /* nothing is changed */
 const char *nix_conf_edit_file(const struct nix_conf_edit *edit); /* links resolved */

@@ -188,3 +188,177 @@ other_hook() {
 	[[ $output == *"$CONF"*"root"* ]]
 	cmp "$CONF" "$T/before.conf"
 }
+
+# ---- use ------------------------------------------------------------------------------------------
+
+# fill URL [LINE...]: a path named `filled` goes to the cache; FILLED is it.
+fill() {
+	write_config "$@"
+	[[ $1 != cachix:* ]] || sed -i '/^signing-key-file/d' "$T/etc/nncache.conf" # the server signs
+	start_daemon
+	FILLED=$(WITH_HOOK='' build_path filled)
+	ctl push "$FILLED"
+	stop_daemon
+}
+
+# fresh_conf: a configuration with no caches and no keys, as that of a machine that only reads.
+fresh_conf() {
+	grep -vE '^(post-build-hook|trusted-public-keys)' "$T/before.conf" >"$CONF"
+	echo 'trusted-public-keys =' >>"$CONF"
+	cp "$CONF" "$T/before.conf"
+}
+
+# arrives PATH: Nix substitutes it into an empty store, by its configuration alone.
+arrives() {
+	second_store timeout 60 nix-store --realise "$1" 3>&-
+	second_store nix-store --verify --check-contents
+	second_store nix-store -q --hash "$1"
+}
+
+start_server() {
+	start "$1" python3 "$TOP/tests/support/$1_server.py" --store-dir "$T/store"
+	wait_until 15 test -s "$T/log/$1.log"
+	read -r PORT KEY <"$T/log/$1.log"
+	echo open-sesame >"$T/etc/token"
+	chmod 600 "$T/etc/token"
+}
+
+set_mode() {
+	curl -sf -d "$1" "http://127.0.0.1:$PORT/_test/mode"
+}
+
+@test "a cache in a directory is used with its key, and what it has arrives" {
+	fill "file://$T/cache"
+	fresh_conf
+	run ctl use "file://$T/cache"
+	[ "$status" -eq 2 ]
+	[[ $output == *"--public-key"* ]]
+	cmp "$CONF" "$T/before.conf"
+	ctl use "file://$T/cache" --public-key "$(cat "$T/etc/key.public")" --dry-run
+	cmp "$CONF" "$T/before.conf"
+
+	ctl use "file://$T/cache" --public-key "$(cat "$T/etc/key.public")"
+	[ "$(tail -n 2 "$CONF")" = "extra-substituters = file://$T/cache
+extra-trusted-public-keys = $(cat "$T/etc/key.public")" ]
+	arrives "$FILLED"
+	cp "$CONF" "$T/used.conf"
+	ctl use "file://$T/cache/" --public-key "$(cat "$T/etc/key.public")" --json | jq -e '.changed == false and .changes == []'
+	ctl use "file://$T/cache"
+	cmp "$CONF" "$T/used.conf"
+}
+
+@test "what is no cache is not used, and neither is one for another store" {
+	mkdir "$T/none"
+	for url in "file://$T/none" "http://127.0.0.1:1/x" 'gopher://x' "file://$T/no
+ne" 'https://x.example/#a'; do
+		run ctl use "$url" --public-key "$(cat "$T/etc/key.public")"
+		[ "$status" -ne 0 ]
+		[ -n "$output" ]
+		cmp "$CONF" "$T/before.conf"
+	done
+	printf 'StoreDir: /elsewhere\n' >"$T/none/nix-cache-info"
+	run ctl use "file://$T/none" --public-key "$(cat "$T/etc/key.public")"
+	[ "$status" -eq 1 ]
+	[[ $output == *"/elsewhere"* ]]
+	run ctl use "file://$T/none" --public-key nonsense
+	[ "$status" -ne 0 ]
+	cmp "$CONF" "$T/before.conf"
+}
+
+@test "an Attic cache says its key; a private one is read with the token, which only its owner may read" {
+	start_server attic
+	fill "attic+http://127.0.0.1:$PORT/team" "token-file = $T/etc/token"
+	fresh_conf
+	ctl use "attic+http://127.0.0.1:$PORT/team"
+	grep -qx "extra-substituters = http://127.0.0.1:$PORT/team" "$CONF"
+	grep -qx "extra-trusted-public-keys = $KEY" "$CONF"
+	[ ! -e "$T/etc/netrc" ]
+
+	set_mode private
+	run arrives "$FILLED"
+	[ "$status" -ne 0 ]
+	rm -rf "$T/second" "$XDG_CACHE_HOME"
+	cp "$T/before.conf" "$CONF"
+	run ctl use "attic+http://127.0.0.1:$PORT/team"
+	[ "$status" -eq 1 ]
+	[[ $output == *401* ]]
+	cmp "$CONF" "$T/before.conf"
+	printf 'machine other.example password x\ndefault login y password z\n' >"$T/etc/netrc"
+	chmod 600 "$T/etc/netrc"
+	ctl use "attic+http://127.0.0.1:$PORT/team" --token-file "$T/etc/token" >"$T/said" 2>&1
+	grep open-sesame "$T/said" && false
+	[ "$(cat "$T/etc/netrc")" = 'machine other.example password x
+machine 127.0.0.1 login nncache password open-sesame
+default login y password z' ]
+	[ "$(stat -c %a "$T/etc/netrc")" = 600 ]
+	arrives "$FILLED"
+	ctl use "attic+http://127.0.0.1:$PORT/team" --token-file "$T/etc/token" --json | jq -e '.changed == false'
+	rm -rf "$T/second" "$XDG_CACHE_HOME" "$T/etc/netrc"
+	ctl use "attic+http://127.0.0.1:$PORT/team" --token-file "$T/etc/token"
+	[ "$(cat "$T/etc/netrc")" = 'machine 127.0.0.1 password open-sesame' ]
+	arrives "$FILLED"
+	echo open-other >"$T/etc/token"
+	run ctl use "http://127.0.0.1:$PORT/team" --token-file "$T/etc/token"
+	[ "$status" -eq 1 ]
+	[[ $output == *401* ]]
+	grep -qx 'machine 127.0.0.1 password open-sesame' "$T/etc/netrc"
+}
+
+@test "a Cachix cache says its key and where it is read" {
+	start_server cachix
+	set_mode here
+	fill cachix://team "endpoint = http://127.0.0.1:$PORT" "token-file = $T/etc/token"
+	fresh_conf
+	echo '!include nix.custom.conf' >>"$CONF"
+	cp "$CONF" "$T/before.conf"
+	ctl use cachix://team --endpoint "http://127.0.0.1:$PORT" --json >"$T/said"
+	jq -e --arg key "$KEY" --arg url "http://127.0.0.1:$PORT/cache" \
+		'.changed and .url == $url and .public_keys == [$key] and (.changes | length) == 2' "$T/said"
+	cmp "$CONF" "$T/before.conf"
+	[ "$(wc -l <"$T/etc/nix.custom.conf")" -eq 2 ]
+	arrives "$FILLED"
+}
+
+@test "a bucket is taken as Nix writes it" {
+	ctl use 's3://builds?region=eu-west-1&endpoint=s3.example.org' --public-key "$(cat "$T/etc/key.public")"
+	grep -qxF 'extra-substituters = s3://builds?region=eu-west-1&endpoint=s3.example.org' "$CONF"
+	[ "$(grep -c trusted-public-keys "$CONF")" -eq 1 ] # the key is trusted already
+}
+
+@test "a line further down that sets the list anew is named" {
+	{
+		echo '!include nix.custom.conf'
+		cat "$T/before.conf"
+	} >"$CONF"
+	printf 'StoreDir: %s\n' "$T/store" >"$T/cache/nix-cache-info"
+	run ctl use "file://$T/cache" --public-key "$(cat "$T/etc/key.public")"
+	[ "$status" -eq 1 ]
+	[[ $output == *"$CONF:3: substituters is set anew"* ]]
+}
+
+@test "a trusted user's lines go into that user's own file; another user is told what root can do" {
+	[ "$(id -u)" = 0 ] || skip "NOT TESTED: only root can become somebody else"
+	printf 'StoreDir: %s\n' "$T/store" >"$T/cache/nix-cache-info"
+	install -d -o 65534 -g 65534 "$T/home/user"
+	as_user() {
+		setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$T/home/user" NIX_USER_CONF_FILES="$T/home/user/nix.conf" \
+			"$B/ctl/nncachectl" use "file://$T/cache" --public-key "$(cat "$T/etc/key.public")" "$@" 3>&-
+	}
+	run as_user
+	[ "$status" -eq 1 ]
+	[[ $output == *"extra-trusted-substituters = file://$T/cache"* ]]
+	[ ! -e "$T/home/user/nix.conf" ]
+
+	echo "extra-trusted-substituters = file://$T/cache" >>"$CONF"
+	as_user
+	[ "$(cat "$T/home/user/nix.conf")" = "extra-substituters = file://$T/cache" ]
+	rm "$T/home/user/nix.conf"
+
+	cp "$T/before.conf" "$CONF"
+	echo "trusted-users = root @$(id -gn 65534)" >>"$CONF"
+	as_user
+	[ "$(cat "$T/home/user/nix.conf")" = "extra-substituters = file://$T/cache" ]
+	cp "$CONF" "$T/trusted.conf"
+	as_user --json | jq -e '.changed == false'
+	cmp "$CONF" "$T/trusted.conf"
+}

@@ -16,6 +16,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   elsewhere cache-config names another host as api_endpoint
   nearly   cache-config names another port there, which begins as ours does
   foreign  cache-config names another store
+  private  nothing is read without a token, which Nix has in its netrc file
   html     every API call answers 200 and a page of HTML
 
 GET /_test/state answers {"paths": [...], "dangling": [...], "incomplete": N, "lookups": N, "uploads": N}: dangling
@@ -23,6 +24,7 @@ are paths that came before something that they refer to.
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -113,8 +115,10 @@ class Handler(own_cache.Handler):
     def permit(self, right):
         cache, header = self.server.cache, self.headers.get("Authorization", "")
         scheme, _, token = header.partition(" ")
-        if right == "pull" and header == "":
+        if right == "pull" and header == "" and cache.mode != "private":
             return
+        if scheme.lower() == "basic":
+            scheme, token = "bearer", base64.b64decode(token).decode().partition(":")[2]
         if scheme.lower() != "bearer" or token not in (cache.token, f"{cache.token}-ro"):
             raise Refusal(401, "Unauthorized", "Unauthorized.")
         if right == "push" and token != cache.token:
@@ -134,7 +138,7 @@ class Handler(own_cache.Handler):
         self.answer(200, json.dumps({
             "substituter_endpoint": f"{here}{cache.name}",
             "api_endpoint": {"elsewhere": "http://elsewhere.example/", "nearly": here[:-1] + "0/"}.get(cache.mode, here),
-            "public_key": cache.key.public, "is_public": True, "priority": 41,
+            "public_key": cache.key.public, "is_public": cache.mode != "private", "priority": 41,
             "store_dir": "/foreign/store" if cache.mode == "foreign" else cache.store_dir,
             "upstream_cache_key_names": cache.upstream_keys, "retention_period": "Global"}))
 
@@ -236,11 +240,15 @@ class Handler(own_cache.Handler):
         elif self.path.startswith("/_api/v1/"):
             self.handle_api(lambda: self.api_get(self.path[len("/_api/v1/"):]))
         else:
-            self.serve(self.path)
+            try:
+                self.serve(self.path)
+            except Refusal as refusal:
+                self.refuse(refusal)
 
     do_HEAD = do_GET
 
     def serve(self, path):
+        self.permit("pull")
         cache, prefix = self.server.cache, f"/{self.server.cache.name}/"
         name = path[len(prefix):] if path.startswith(prefix) else ""
         nar = cache.paths.get(name[4:36]) if name.startswith("nar/") else None

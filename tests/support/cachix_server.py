@@ -23,6 +23,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   refuse       complete answers 400
   bad-url      the URLs of parts are none that a body may go to
   bad-start    the start of an upload is answered without its names
+  here         the API names this server as the one to read from, to those without a token, too
   plain-401    the API answers 401 in plain text, as for a cache that is not there
 
 GET /_test/state answers {"paths", "dangling", "uploads", "open", "lookups", "puts"}: `open` uploads were neither
@@ -198,7 +199,8 @@ class Handler(own_cache.Handler):
             self.api("read")
             permission = "Write" if self.headers.get("Authorization") == f"Bearer {cache.token}" else "Read"
             self.answer(200, json.dumps({
-                "name": cache.name, "uri": f"https://{cache.name}.cachix.org", "isPublic": True,
+                "name": cache.name, "uri": f"http://127.0.0.1:{self.server.server_address[1]}/cache" if cache.mode == "here"
+                else f"https://{cache.name}.cachix.org", "isPublic": True,
                 "publicSigningKeys": [cache.key.public], "githubUsername": "team", "permission": permission,
                 "preferredCompressionMethod": "ZSTD"}))
         elif path.startswith("/cache/"):
@@ -233,6 +235,8 @@ class Handler(own_cache.Handler):
         if cache.mode == "plain-401" or (where != f"/api/v1/cache/{cache.name}" and
                                          not where.startswith(f"/api/v1/cache/{cache.name}/")):
             raise unknown
+        if right == "read" and token == "" and cache.mode == "here":
+            return
         if token not in (f"Bearer {cache.token}", f"Bearer {cache.token}-ro"):
             raise unknown
         if right == "write" and token != f"Bearer {cache.token}":
