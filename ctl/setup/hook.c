@@ -85,7 +85,6 @@ static int report(const struct scene *scene, const struct changes *changes, bool
 static int make(struct scene *scene, struct changes *changes, const char *done)
 {
 	bool is_dry = args_has(&scene->ctl->args, "dry-run"), is_restarted = !is_dry;
-	CLEANUP(buf_fini) struct buf file = { .max = PATH_MAX };
 
 	if (changes_make(scene->ctl, changes) != CTL_DONE)
 		return CTL_FAILED;
