@@ -705,6 +705,35 @@ static void a_hooks_root_stays_until_the_daemon_has_its_own(void **state)
 	assert_true(is_rooted(OUT ".17.4"));
 }
 
+static bool out_is_rooted(void)
+{
+	char link[256], target[8];
+
+	snprintf(link, sizeof(link), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	return readlink(link, target, sizeof(target)) > 0;
+}
+
+/* The five minutes until the next sweep are not waited for. */
+static void a_root_that_could_not_be_made_is_made_later(void **state)
+{
+	static const char *const paths[] = { OUT };
+	char in_the_way[256];
+	struct intake_handover h;
+	(void)state;
+
+	snprintf(in_the_way, sizeof(in_the_way), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	make(in_the_way);
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	assert_int_equal(h.err.kind, ERROR_NONE);
+	assert_false(out_is_rooted());
+	assert_int_equal(rmdir(in_the_way), 0);
+	timer_set(&t.intake->sweep.again, 1);
+	run_until(out_is_rooted);
+}
+
 static bool strays_are_in(void)
 {
 	return all_is_resolved() && n_roots(ROOT_QUEUED) == 2;
@@ -775,6 +804,7 @@ int main(void)
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
 		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
+		TEST(a_root_that_could_not_be_made_is_made_later),
 		TEST(it_closes_at_any_moment_and_nothing_is_lost),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
