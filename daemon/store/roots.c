@@ -106,6 +106,11 @@ static int register_ourselves(const struct roots *roots, const char *link, struc
 
 	if (auto_name(name, link, err) < 0)
 		return -1;
+	/* Nix makes it with the first result link, which may be that of the build that we are called for. */
+	if (mkdir(roots->auto_dir, 0755) == 0)
+		chmod(roots->auto_dir, 0755); /* whatever our umask is */
+	else if (errno != EEXIST)
+		return path_fault(roots->auto_dir, err);
 	return make_link(roots->auto_dir, name, link, err);
 }
 

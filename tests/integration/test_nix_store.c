@@ -482,7 +482,9 @@ static void registered_links_protect_until_they_are_removed(void **state)
 static void links_that_we_register_ourselves_protect_too(void **state)
 {
 	(void)state;
+	RUN("rm -r %s/auto", gcroots); /* as in a store without a result link so far */
 	check_roots("local", "/nonexistent/roots");
+	RUN("test $(stat -c %%a %s/auto) = 755", gcroots);
 	RUN("test -z \"$(ls -A %s/auto)\"", gcroots);
 }
 
