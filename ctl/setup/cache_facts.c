@@ -94,7 +94,6 @@ static int hide(const char *text, char name[64], struct error *err)
 static int format_config(const struct cache_question *question, const char *netrc_file, struct buf *out,
                          struct error *err)
 {
-	CLEANUP(buf_fini) struct buf token_file = { .max = PATH_MAX };
 	char *real;
 
 	buf_printf(out, "[cache \"use\"]\nurl = %s\npush = no\n", question->url);
