@@ -165,7 +165,7 @@ static void put_cache_notes(struct output *o, const json_t *cache, int64_t now_u
 	if (model_has(cache, "message"))
 		put_warning(o, "  ", model_get_text(cache, "message"));
 	put_lines(o, STYLE_WARN, "  note: ", "  note: ", model_get_text(cache, "note"));
-	if (model_has(cache, "since")) {
+	if (model_get_int(cache, "since") != 0) {
 		int64_t next_try = model_get_int(cache, "next_try");
 
 		output_put(o, STYLE_WARN, "  since %s; next try ",

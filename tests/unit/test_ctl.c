@@ -342,6 +342,26 @@ static void the_screen_says_what_goes_on_and_what_to_do(void **state)
 	json_decref(model);
 }
 
+static void the_screen_has_one_line_for_a_cache_that_works(void **state)
+{
+	char line[] = "cache name=main state=ok unfinished=0 uploaded-paths=1 uploaded-bytes=433";
+	struct record record;
+	struct error err;
+	struct output o;
+	json_t *model;
+	(void)state;
+
+	assert_int_equal(record_parse(&record, line, &err), 0);
+	model = json_pack("{s:b, s:[o]}", "running", 1, "caches", model_cache(&record));
+	output_init(&o, false, 0);
+	screen_show(&o, model, 1000);
+	assert_holds(buf_text(&o.buf),
+	             "\nmain   ok              0         0       0         1     433 B        0\n");
+	assert_null(strstr(buf_text(&o.buf), "since"));
+	output_fini(&o);
+	json_decref(model);
+}
+
 static void metrics_name_what_is_there_and_escape_what_comes_from_outside(void **state)
 {
 	CLEANUP(buf_fini) struct buf out = { .max = KIB(64) };
@@ -575,6 +595,7 @@ int main(void)
 		cmocka_unit_test(a_time_before_1970_is_none),
 		cmocka_unit_test(text_that_is_no_utf_8_does_not_break_the_json),
 		cmocka_unit_test(the_screen_says_what_goes_on_and_what_to_do),
+		cmocka_unit_test(the_screen_has_one_line_for_a_cache_that_works),
 		cmocka_unit_test(metrics_name_what_is_there_and_escape_what_comes_from_outside),
 		cmocka_unit_test(metrics_without_an_answer_say_that_it_is_down),
 		cmocka_unit_test(no_line_of_the_screen_is_wider_than_the_terminal),
