@@ -49,6 +49,12 @@ static bool is_auto(const char *uri)
 	return *uri == '\0' || strcmp(uri, "auto") == 0;
 }
 
+/* As Nix decides, also of a state directory that it has still to make. */
+static bool is_without_daemon(const struct place *place)
+{
+	return access(place->state_dir, R_OK | W_OK) == 0 || access(place->socket, F_OK) < 0;
+}
+
 static int ask(enum trust *ret, const struct place *place, struct error *err)
 {
 	enum worker_trust trust;
@@ -75,7 +81,7 @@ int trust_find(enum trust *ret, const char *uri, struct error *err)
 	*ret = TRUST_UNKNOWN;
 	if (place_parse(&place, uri, err) < 0)
 		return -1;
-	if (place.socket == NULL || (is_auto(uri) && access(place.state_dir, R_OK | W_OK) == 0)) {
+	if (place.socket == NULL || (is_auto(uri) && is_without_daemon(&place))) {
 		*ret = TRUST_LOCAL;
 		return 0;
 	}

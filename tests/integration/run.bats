@@ -380,3 +380,9 @@ job_as_nobody() {
 	cache_lacks "$T/cache" "${OUT##*$'\n'}"
 	no_scratch
 }
+
+@test "a store that Nix has still to make is this user's own" {
+	NIX_STATE_DIR=$T/new/var NIX_STORE_DIR=$T/new/store run "$B/daemon/nncached" --nix-trust
+	[ "$status" -eq 0 ]
+	[ "$output" = local ]
+}
