@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status metrics list show push wait retry forget pause resume config hook use run session'
+	local verbs='status metrics list show push wait retry forget pause resume config hook use doctor run session'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -64,6 +64,7 @@ _nncachectl() {
 		words='enable disable status'
 		;;
 	use) options+=' --public-key --token-file --endpoint --dry-run --yes' ;;
+	doctor) options+=' --config --verbose' ;;
 	config) [[ $prev != config ]] || words='check show' ;;
 	run | session)
 		options+=' --cache --config --exclude-roots --also --no-push --drain-timeout --best-effort'

@@ -4,7 +4,7 @@ function __nncachectl_caches
     nncachectl status --json 2>/dev/null | string replace -rf '^ *"name": "([^"\\\\]*)".*' '$1'
 end
 
-set -l verbs status metrics list show push wait retry forget pause resume config hook use run session
+set -l verbs status metrics list show push wait retry forget pause resume config hook use doctor run session
 
 complete -c nncachectl -f
 complete -c nncachectl -l socket -r -F -d 'where the daemon listens'
@@ -26,6 +26,7 @@ complete -c nncachectl -n "$first" -a resume -d 'end a pause'
 complete -c nncachectl -n "$first" -a config -d 'check the configuration, or show it'
 complete -c nncachectl -n "$first" -a hook -d "make it Nix's post-build-hook, or end that"
 complete -c nncachectl -n "$first" -a use -d 'have Nix on this machine read a cache'
+complete -c nncachectl -n "$first" -a doctor -d 'find out what is wrong, and what mends it'
 complete -c nncachectl -n "$first" -a run -d 'run a command and upload what it builds'
 complete -c nncachectl -n "$first" -a session -d 'the same for a job of several steps'
 
@@ -53,6 +54,8 @@ complete -c nncachectl -n '__fish_seen_subcommand_from hook use' -l yes -d 'rest
 complete -c nncachectl -n '__fish_seen_subcommand_from use' -l public-key -x -d 'a key that signs its paths'
 complete -c nncachectl -n '__fish_seen_subcommand_from use' -l token-file -r -F -d 'what a private cache wants'
 complete -c nncachectl -n '__fish_seen_subcommand_from use' -l endpoint -x -d 'the server'
+complete -c nncachectl -n '__fish_seen_subcommand_from doctor' -l config -r -F -d 'the configuration of nncached'
+complete -c nncachectl -n '__fish_seen_subcommand_from doctor' -l verbose -d 'say more'
 
 set -l job '__fish_seen_subcommand_from run session'
 complete -c nncachectl -n "$job" -l cache -x -d 'upload there'

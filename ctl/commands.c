@@ -73,6 +73,12 @@ static const struct option_spec job_options[] = {
 	{ "best-effort", NULL, "uploads that fail are said, and fail nothing", false },
 	{ 0 },
 };
+static const struct option_spec doctor_options[] = {
+	{ "config", "FILE", "the configuration of nncached to look at, instead of the default places",
+	  false },
+	{ "verbose", NULL, "say more, also of what is well", false },
+	{ 0 },
+};
 static const struct option_spec no_options[] = { { 0 } };
 
 const struct command commands[] = {
@@ -135,6 +141,12 @@ const struct command commands[] = {
 	  "the\n"
 	  "system's nix.conf; for a user whom Nix trusts: that user's. Needs no daemon and no nncache.conf.",
 	  use_options, ctl_use },
+	{ "doctor", "[--config FILE] [--verbose]", "find out what is wrong, and what mends it",
+	  "Looks at Nix, at nncached, at the machine and at each cache, as it is pushed to and as it is "
+	  "read: says what\n"
+	  "is not as it should be, why that matters and what mends it. Changes nothing. Ends with 1 if there "
+	  "is any.",
+	  doctor_options, ctl_doctor },
 	{ "run", "[--cache URL]... [OPTION]... -- COMMAND", "run a command and upload what it builds",
 	  "Runs COMMAND with a hook and an nncached of its own, for CI: what it builds is uploaded while it "
 	  "goes on.\n"

@@ -41,6 +41,7 @@ int ctl_hook(struct ctl *ctl);
 int ctl_use(struct ctl *ctl);
 int ctl_run(struct ctl *ctl);
 int ctl_session(struct ctl *ctl);
+int ctl_doctor(struct ctl *ctl);
 
 /* Says "nncachectl: TEXT" on stderr, control characters escaped. */
 void ctl_say(const char *format, ...) PRINTF(1, 2);

@@ -8,12 +8,13 @@
 #include "common/log.h"
 #include "daemon/config/config.h"
 #include "daemon/daemon.h"
+#include "daemon/doctor.h"
 #include "daemon/show_cache.h"
 #include "daemon/store/trust.h"
 
 #define EXIT_USAGE 2
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_TRUST, MODE_SHOW_CACHE };
+enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_TRUST, MODE_SHOW_CACHE, MODE_DOCTOR };
 
 struct arguments {
 	enum mode mode;
@@ -29,6 +30,7 @@ static const char usage[] =
 	"       nncached --dump-config [--system] [--config FILE]\n"
 	"       nncached --nix-trust\n"
 	"       nncached --show-cache NAME [--config FILE]\n"
+	"       nncached --doctor [--system] [--config FILE]\n"
 	"\n"
 	"Uploads finished store paths to binary caches. Runs in the foreground until SIGTERM;\n"
 	"SIGHUP loads the configuration anew.\n"
@@ -43,6 +45,7 @@ static const char usage[] =
 	"  --dump-config      print every setting in effect, then exit\n"
 	"  --nix-trust        say whether Nix takes a post-build-hook from this user, then exit\n"
 	"  --show-cache NAME  ask this cache what its readers need, and print that, then exit\n"
+	"  --doctor           ask the caches and look at this machine, for nncachectl doctor, then exit\n"
 	"  --version          print the version\n"
 	"  --help             print this\n"
 	"\n"
@@ -94,6 +97,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 		{ "no-files", no_argument, NULL, 'n' },
 		{ "dump-config", no_argument, NULL, 'd' },
 		{ "show-cache", required_argument, NULL, 'w' },
+		{ "doctor", no_argument, NULL, 'o' },
 		{ "nix-trust", no_argument, NULL, 'T' },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
@@ -134,6 +138,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 		case 'w':
 			args->mode = MODE_SHOW_CACHE;
 			args->shown_cache = optarg;
+			break;
+		case 'o':
+			args->mode = MODE_DOCTOR;
 			break;
 		case 'v':
 			puts("nncached " NNCACHE_VERSION);
@@ -253,6 +260,8 @@ int main(int argc, char **argv)
 	};
 	places.log_level = args.log_level;
 	log_init(LOG_LEVEL_INFO, !isatty(STDERR_FILENO));
+	if (args.mode == MODE_DOCTOR)
+		return doctor_run(&places);
 	buf_init(&messages, MIB(1));
 	if (config_load(&config, &places, args.mode == MODE_RUN || !args.no_files, &messages) < 0)
 		config = NULL;
@@ -270,6 +279,7 @@ int main(int argc, char **argv)
 		config_free(config);
 		break;
 	case MODE_TRUST:
+	case MODE_DOCTOR:
 		break;
 	case MODE_RUN:
 		status = run(config, &messages, &places);

@@ -69,13 +69,18 @@ struct backend_ops {
 	/* TEXT is borrowed until done. */
 	void (*put_info_start)(struct backend *backend, struct backend_op *op,
 	                       const struct backend_object *object, const char *text, size_t len);
+	/* As prepare_start, but makes nothing; `found`: nix-cache-info is there. Fills announced with it, and
+	 * may_write where that can be asked without leaving anything. NULL: prepare_start is such. */
+	void (*probe_start)(struct backend *backend, struct backend_op *op);
 	/* Finds out announced.visibility: asks for nix-cache-info as somebody without credentials. What goes
-	 * wrong leaves it unknown and is no error. One at a time. NULL for a kind that says it when it is
+	 * wrong leaves it unknown and is no error. NULL for a kind that says it when it is
 	 * prepared, or of which nobody can tell. */
 	void (*look_start)(struct backend *backend, struct backend_op *op);
 	void (*cancel)(struct backend_op *op);  /* done still fires, CANCELED */
 	void (*close)(struct backend *backend); /* no op may run; may need one more turn of the loop */
 };
+
+enum may_write { MAY_WRITE_UNKNOWN, MAY_WRITE_YES, MAY_WRITE_NO };
 
 #define ANNOUNCED_URL_SIZE          512
 #define ANNOUNCED_KEYS_MAX          4
@@ -92,6 +97,8 @@ struct backend_announced {
 	/* Names of keys; it has no need of what they signed. */
 	char upstream_keys[ANNOUNCED_UPSTREAM_KEYS_MAX][KEY_NAME_MAX + 1];
 	size_t n_upstream_keys;
+	enum may_write may_write; /* as a probe shows it */
+	struct error write_err;   /* why not */
 };
 
 struct backend { /* the kinds embed it */

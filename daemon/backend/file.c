@@ -414,6 +414,20 @@ static void prepare_start(struct backend *backend, struct backend_op *op)
 		call_post(call, run_prepare);
 }
 
+/* Whether the daemon may write there is not ours to say: this may be asked by another user. */
+static void run_probe(struct file_call *call)
+{
+	call->found = read_cache_info(call->cache, &call->err) > 0;
+}
+
+static void probe_start(struct backend *backend, struct backend_op *op)
+{
+	struct file_call *call = call_new(backend, op);
+
+	if (call != NULL)
+		call_post(call, run_probe);
+}
+
 static void find_info_start(struct backend *backend, struct backend_op *op, const char *path)
 {
 	struct file_call *call = call_new(backend, op);
@@ -502,6 +516,7 @@ static void file_close(struct backend *backend)
 static const struct backend_ops file_ops = {
 	.kind = PUBLISH_SEPARATE,
 	.prepare_start = prepare_start,
+	.probe_start = probe_start,
 	.find_info_start = find_info_start,
 	.find_nar_start = find_nar_start,
 	.put_nar_start = put_nar_start,

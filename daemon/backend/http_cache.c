@@ -23,6 +23,7 @@
 #include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/kind.h"
+#include "daemon/backend/probe.h"
 #include "daemon/backend/visible.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/http/fault.h"
@@ -41,6 +42,7 @@ struct http_cache {
 enum call_state { CALL_NEW, CALL_ASKING, CALL_WAITING, CALL_SENDING, CALL_LOOKING };
 
 struct http_call {
+	struct op_call head;
 	struct http_cache *cache;
 	struct backend_op *op;
 	enum call_state state;
@@ -106,6 +108,8 @@ static void call_free(struct http_call *call)
 	free(call);
 }
 
+static void call_cancel(struct backend_op *op);
+
 static struct http_call *call_new(struct backend *backend, struct backend_op *op,
                                   const struct object_type *type, const char *key)
 {
@@ -125,6 +129,7 @@ static struct http_call *call_new(struct backend *backend, struct backend_op *op
 	call->op = op;
 	call->type = type;
 	call->url = url;
+	call->head.cancel = call_cancel;
 	op->call = call;
 	return call;
 }
@@ -483,23 +488,27 @@ static void put_info_start(struct backend *backend, struct backend_op *op,
 	send_start(call);
 }
 
-static void look_start(struct backend *backend, struct backend_op *op)
-{
-	visible_ask_start(CONTAINER_OF(backend, struct http_cache, backend)->visible, backend, op);
-}
-
-static void cache_cancel(struct backend_op *op)
+static void call_cancel(struct backend_op *op)
 {
 	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "canceled" };
-	struct http_cache *cache = CONTAINER_OF(op->backend, struct http_cache, backend);
 	struct http_call *call = op->call;
 
-	if (visible_cancel(cache->visible, op) || call == NULL)
-		return;
 	if (call->state == CALL_WAITING)
 		call_end_later(call, &canceled);
 	else
 		http_cancel(&call->req);
+}
+
+static void probe_start(struct backend *backend, struct backend_op *op)
+{
+	struct http_cache *cache = CONTAINER_OF(backend, struct http_cache, backend);
+
+	http_probe_start(cache->client, cache->url, cache->store_dir, backend, op);
+}
+
+static void look_start(struct backend *backend, struct backend_op *op)
+{
+	visible_ask_start(CONTAINER_OF(backend, struct http_cache, backend)->visible, backend, op);
 }
 
 static void cache_close(struct backend *backend)
@@ -520,14 +529,15 @@ static const struct backend_ops http_ops = {
 	.find_nar_start = find_nar_start,
 	.put_nar_start = put_nar_start,
 	.put_info_start = put_info_start,
+	.probe_start = probe_start,
 	.look_start = look_start,
-	.cancel = cache_cancel,
+	.cancel = op_cancel_call,
 	.close = cache_close,
 };
 
 static const struct backend_ops http_reading_ops = {
 	.find_info_start = find_info_start,
-	.cancel = cache_cancel,
+	.cancel = op_cancel_call,
 	.close = cache_close,
 };
 

@@ -16,6 +16,7 @@
 
 #include "common/log.h"
 #include "daemon/backend/kind.h"
+#include "daemon/backend/probe.h"
 #include "daemon/backend/s3_parts.h"
 #include "daemon/backend/visible.h"
 #include "daemon/format/narinfo.h"
@@ -39,6 +40,7 @@ enum call_state {
 };
 
 struct s3_call {
+	struct op_call head;
 	struct s3_cache *cache;
 	struct backend_op *op;
 	enum call_state state;
@@ -110,6 +112,8 @@ static void call_free(struct s3_call *call)
 	free(call);
 }
 
+static void call_cancel(struct backend_op *op);
+
 static struct s3_call *call_new(struct backend *backend, struct backend_op *op,
                                 const struct object_type *type, const char *key)
 {
@@ -125,6 +129,7 @@ static struct s3_call *call_new(struct backend *backend, struct backend_op *op,
 	call->cache = CONTAINER_OF(backend, struct s3_cache, backend);
 	call->op = op;
 	call->type = type;
+	call->head.cancel = call_cancel;
 	op->call = call;
 	return call;
 }
@@ -510,25 +515,29 @@ static void abandon_start(struct backend *backend, struct backend_op *op, const 
 	call_request(call, CALL_ABANDONING, on_abandoned);
 }
 
-static void look_start(struct backend *backend, struct backend_op *op)
-{
-	visible_ask_start(CONTAINER_OF(backend, struct s3_cache, backend)->visible, backend, op);
-}
-
-static void cache_cancel(struct backend_op *op)
+static void call_cancel(struct backend_op *op)
 {
 	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "canceled" };
-	struct s3_cache *cache = CONTAINER_OF(op->backend, struct s3_cache, backend);
 	struct s3_call *call = op->call;
 
-	if (visible_cancel(cache->visible, op) || call == NULL)
-		return;
 	if (call->state == CALL_WAITING)
 		call_end_later(call, &canceled);
 	else if (call->state == CALL_IN_PARTS)
 		s3_parts_cancel(call->parts);
 	else
 		s3_request_cancel(&call->req);
+}
+
+static void probe_start(struct backend *backend, struct backend_op *op)
+{
+	struct s3_cache *cache = CONTAINER_OF(backend, struct s3_cache, backend);
+
+	s3_probe_start(&cache->bucket, cache->store_dir, backend, op);
+}
+
+static void look_start(struct backend *backend, struct backend_op *op)
+{
+	visible_ask_start(CONTAINER_OF(backend, struct s3_cache, backend)->visible, backend, op);
 }
 
 static void cache_close(struct backend *backend)
@@ -552,8 +561,9 @@ static const struct backend_ops s3_ops = {
 	.put_noted = put_noted,
 	.put_info_start = put_info_start,
 	.abandon_start = abandon_start,
+	.probe_start = probe_start,
 	.look_start = look_start,
-	.cancel = cache_cancel,
+	.cancel = op_cancel_call,
 	.close = cache_close,
 };
 

@@ -1,6 +1,5 @@
 #include "daemon/backend/visible.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +11,12 @@ struct visible {
 	struct http_client *client;
 	char *url;
 	char *store_dir;
-	struct backend_op *op; /* NULL: nothing is asked */
+};
+
+struct visible_call {
+	struct op_call head;
+	struct visible *visible;
+	struct backend_op *op;
 	struct http_request req;
 };
 
@@ -46,7 +50,6 @@ void visible_close(struct visible *visible)
 {
 	if (visible == NULL)
 		return;
-	assert(visible->op == NULL);
 	http_client_close(visible->client);
 	free(visible->url);
 	free(visible->store_dir);
@@ -54,9 +57,8 @@ void visible_close(struct visible *visible)
 }
 
 /* Some servers hide what may not be read. An answer that is neither, such as a login page, tells nothing. */
-static enum visibility judge(const struct visible *visible)
+static enum visibility judge(const struct visible *visible, const struct http_request *req)
 {
-	const struct http_request *req = &visible->req;
 	struct error err;
 
 	if (req->status == 401 || req->status == 403 || req->status == 404)
@@ -69,35 +71,41 @@ static enum visibility judge(const struct visible *visible)
 
 static void on_answer(struct http_request *req)
 {
-	struct visible *visible = CONTAINER_OF(req, struct visible, req);
-	struct backend_op *op = visible->op;
+	struct visible_call *call = CONTAINER_OF(req, struct visible_call, req);
+	struct backend_op *op = call->op;
 
 	if (req->err.kind == ERROR_CANCELED)
 		op->err = req->err;
 	else
-		op->backend->announced.visibility = judge(visible);
+		op->backend->announced.visibility = judge(call->visible, req);
 	buf_fini(&req->answer);
-	visible->op = NULL;
+	free(call);
+	op->call = NULL;
 	op->done(op);
+}
+
+static void call_cancel(struct backend_op *op)
+{
+	struct visible_call *call = op->call;
+
+	http_cancel(&call->req);
 }
 
 void visible_ask_start(struct visible *visible, struct backend *backend, struct backend_op *op)
 {
-	assert(visible->op == NULL);
-	op_begin(backend, op);
-	visible->op = op;
-	visible->req = (struct http_request){
-		.method = HTTP_GET,
-		.url = visible->url,
-		.answer_max_bytes = CACHE_INFO_MAX_BYTES,
-	};
-	http_start(visible->client, &visible->req, on_answer);
-}
+	struct visible_call *call = calloc(1, sizeof(*call));
 
-bool visible_cancel(struct visible *visible, const struct backend_op *op)
-{
-	if (visible == NULL || visible->op != op)
-		return false;
-	http_cancel(&visible->req);
-	return true;
+	op_begin(backend, op);
+	if (call == NULL) {
+		op_end_later(op); /* it stays unknown */
+		return;
+	}
+	call->head.cancel = call_cancel;
+	call->visible = visible;
+	call->op = op;
+	op->call = call;
+	call->req.method = HTTP_GET;
+	call->req.url = visible->url;
+	call->req.answer_max_bytes = CACHE_INFO_MAX_BYTES;
+	http_start(visible->client, &call->req, on_answer);
 }

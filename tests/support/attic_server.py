@@ -17,6 +17,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   nearly   cache-config names another port there, which begins as ours does
   foreign  cache-config names another store
   private  nothing is read without a token, which Nix has in its netrc file
+  short    cache-config says that paths are kept for an hour
   html     every API call answers 200 and a page of HTML
 
 GET /_test/state answers {"paths": [...], "dangling": [...], "incomplete": N, "lookups": N, "uploads": N}: dangling
@@ -140,7 +141,7 @@ class Handler(own_cache.Handler):
             "api_endpoint": {"elsewhere": "http://elsewhere.example/", "nearly": here[:-1] + "0/"}.get(cache.mode, here),
             "public_key": cache.key.public, "is_public": cache.mode != "private", "priority": 41,
             "store_dir": "/foreign/store" if cache.mode == "foreign" else cache.store_dir,
-            "upstream_cache_key_names": cache.upstream_keys, "retention_period": "Global"}))
+            "upstream_cache_key_names": cache.upstream_keys, "retention_period": {"Period": 3600} if cache.mode == "short" else "Global"}))
 
     def api_missing(self):
         body = self.body(2 << 20)

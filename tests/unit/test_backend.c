@@ -1039,6 +1039,70 @@ static void who_can_read_a_cache_is_asked_without_the_token(void **state)
 	close_base();
 }
 
+static void probe(struct trial *trial, const char *mode, enum may_write expected)
+{
+	open_mode(mode);
+	backend->ops->probe_start(backend, begin(trial));
+	finish(trial);
+	assert_int_equal(backend->announced.may_write, expected);
+}
+
+static void a_probe_says_whether_we_may_write_and_changes_nothing(void **state)
+{
+	/* A body that a second put of it would have to repeat to the byte, after another's hand. */
+	const char text[] = "StoreDir: " STORE_DIR "\nPriority: 7\n";
+	struct trial trial;
+	(void)state;
+
+	drop_object("nix-cache-info");
+	probe(&trial, "ok", MAY_WRITE_UNKNOWN);
+	assert_good(&trial);
+	assert_false(trial.op.found);
+	assert_false(server_has(&server, "nix-cache-info"));
+	close_base();
+	run_command("printf '%s' > '%s/nix-cache-info'", "StoreDir: " STORE_DIR "\\nPriority: 7\\n",
+	            server.root);
+	probe(&trial, "ok", MAY_WRITE_YES);
+	assert_good(&trial);
+	assert_true(trial.op.found);
+	close_base();
+	probe(&trial, "403", MAY_WRITE_NO);
+	assert_good(&trial);
+	assert_non_null(strstr(backend->announced.write_err.text, "HTTP 403"));
+	close_base();
+	probe(&trial, "503", MAY_WRITE_UNKNOWN);
+	assert_good(&trial);
+	close_base();
+	probe(&trial, "no-condition", MAY_WRITE_UNKNOWN);
+	assert_good(&trial);
+	close_base();
+	probe(&trial, "401", MAY_WRITE_UNKNOWN);
+	assert_fault(&trial, ERROR_OPERATOR, "HTTP 401");
+	close_base();
+	probe(&trial, "html-put", MAY_WRITE_UNKNOWN);
+	assert_good(&trial);
+	close_base();
+	assert_file_says(server.root, "nix-cache-info", text);
+	run_command("printf 'StoreDir: /other\n' > '%s/nix-cache-info'", server.root);
+	probe(&trial, "ok", MAY_WRITE_UNKNOWN);
+	assert_fault(&trial, ERROR_OPERATOR, "the cache is for the store /other");
+	close_base();
+	drop_object("nix-cache-info");
+}
+
+static void a_probe_can_be_canceled(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	open_mode("stall");
+	backend->ops->probe_start(backend, begin(&trial));
+	backend->ops->cancel(&trial.op);
+	finish(&trial);
+	assert_int_equal(trial.op.err.kind, ERROR_CANCELED);
+	close_base();
+}
+
 static void a_look_can_be_canceled(void **state)
 {
 	struct trial trial;
@@ -1162,6 +1226,8 @@ int main(void)
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),
 		cmocka_unit_test(who_can_read_a_cache_is_asked_without_the_token),
+		cmocka_unit_test(a_probe_says_whether_we_may_write_and_changes_nothing),
+		cmocka_unit_test(a_probe_can_be_canceled),
 		cmocka_unit_test(a_look_can_be_canceled),
 		cmocka_unit_test(an_upstream_is_only_asked),
 		cmocka_unit_test(nginx_takes_all_of_it),

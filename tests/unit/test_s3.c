@@ -1013,6 +1013,31 @@ static void what_may_not_be_replaced_is_present(void **state)
 	}
 }
 
+static void a_probe_of_a_bucket_changes_nothing_and_others_may_not_look(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	open_mode("ok");
+	drop_object("nix-cache-info");
+	backend->ops->probe_start(backend, begin(&trial));
+	finish(&trial);
+	assert_good(&trial);
+	assert_false(trial.op.found);
+	assert_int_equal(backend->announced.may_write, MAY_WRITE_UNKNOWN);
+	prepare(&trial);
+	assert_good(&trial);
+	backend->ops->probe_start(backend, begin(&trial));
+	finish(&trial);
+	assert_good(&trial);
+	assert_true(trial.op.found);
+	assert_int_equal(backend->announced.may_write, MAY_WRITE_YES);
+	backend->ops->look_start(backend, begin(&trial));
+	finish(&trial);
+	assert_good(&trial);
+	assert_int_equal(backend->announced.visibility, VISIBILITY_PRIVATE);
+}
+
 /* As one with Object Lock; hashing is for such a bucket alone. */
 static void a_bucket_that_wants_md5_gets_it(void **state)
 {
@@ -1447,6 +1472,7 @@ int main(void)
 		TEST(forbidden_to_look_means_missing),
 		TEST(what_may_not_be_replaced_is_present),
 		TEST(a_bucket_that_wants_md5_gets_it),
+		TEST(a_probe_of_a_bucket_changes_nothing_and_others_may_not_look),
 		TEST(the_condition_is_dropped_after_its_first_501),
 		TEST(the_environment_gives_keys),
 		TEST(profiles_give_keys_and_region),
