@@ -195,7 +195,10 @@ no_secrets() {
 }
 
 @test "a clock that is off by an hour is said, and what it held up goes once it is set" {
-	LD_PRELOAD=$B/tests/support/libclock_off.so CLOCK_OFF_S=3600 start_daemon
+	start nncached env LD_PRELOAD="$B/tests/support/libclock_off.so" CLOCK_OFF_S=3600 \
+		ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$B/daemon/nncached" \
+		--config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
 	path=$(build_path program)
 	wait_until 30 says main "the clock of this machine is wrong; expected it set (timedatectl set-ntp true)"
 	status_is '.queue.failed == 0 and .queue.unfinished == 1'
