@@ -4,30 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/fd.h"
+#include "ctl/program.h"
 
 #define SCRIPT_MAX_BYTES KIB(64)
 #define HOOK_SUFFIX      "/nncache/hook" /* wherever libexecdir is */
 
 const char *hook_find_own(char path[PATH_MAX])
 {
-	char self[PATH_MAX], built[PATH_MAX + 32];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	snprintf(path, PATH_MAX, "%s", NNCACHE_HOOK);
-	if (n < 0)
-		return path;
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	if (slash == NULL)
-		return path;
-	*slash = '\0';
-	snprintf(built, sizeof(built), "%s/../hook/hook", self);
-	if (access(built, X_OK) == 0 && realpath(built, self) != NULL)
-		snprintf(path, PATH_MAX, "%s", self);
+	if (program_find_hook(path) == NULL)
+		snprintf(path, PATH_MAX, "%s", NNCACHE_HOOK);
 	return path;
 }
 
