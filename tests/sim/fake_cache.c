@@ -159,6 +159,9 @@ static bool has_lost(unsigned cache)
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		if (caches[cache].lost_ms[i] > 0)
 			return true;
+	for (unsigned i = 0; i < STORE_CONTENTS_MAX; i++)
+		if (caches[cache].nars[i].lost_ms > 0)
+			return true;
 	return false;
 }
 
