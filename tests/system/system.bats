@@ -15,7 +15,6 @@ setup_file() {
 	put /etc/nix/nix.conf <<-'END'
 		sandbox = false
 		substituters =
-		post-build-hook = /usr/lib/nncache/hook
 	END
 	inside systemctl restart nix-daemon
 	inside nix-store --generate-binary-cache-key machine-1 /srv/keys/secret /srv/keys/public
@@ -78,6 +77,36 @@ as_builder() {
 
 builder_can() {
 	[ -n "$(inside id -u builder)" ] || skip "NOT TESTED: no lingering user"
+}
+
+nix_daemon_pid() {
+	inside systemctl show -P MainPID nix-daemon
+}
+
+# on_a_terminal ANSWER COMMAND
+on_a_terminal() {
+	inside script -qec "$2" /dev/null <<<"$1"
+}
+
+@test "the hook is set by a verb, which restarts nix-daemon once that is allowed" {
+	pid=$(nix_daemon_pid)
+	run inside nncachectl hook enable
+	[ "$status" -eq 0 ]
+	[[ $output == *"systemctl try-restart nix-daemon.service"* ]]
+	inside grep -qx 'post-build-hook = /usr/lib/nncache/hook' /etc/nix/nix.conf
+	[ "$(on_a_terminal n 'nncachectl hook enable' | grep -c 'Restart nix-daemon now')" -eq 1 ]
+	[ "$(nix_daemon_pid)" = "$pid" ]
+	inside nncachectl hook status --json | jq -e '.enabled and .nix_daemon.needs_restart'
+
+	on_a_terminal '' 'nncachectl hook enable'
+	[ "$(nix_daemon_pid)" != "$pid" ]
+	inside nncachectl hook status --json | jq -e '.enabled and .nix_daemon.running and (.nix_daemon.needs_restart | not)'
+	pid=$(nix_daemon_pid)
+	inside nncachectl hook enable --yes
+	[ "$(nix_daemon_pid)" = "$pid" ]
+	inside nncachectl hook disable --yes
+	[ "$(nix_daemon_pid)" != "$pid" ]
+	inside nncachectl hook enable --yes
 }
 
 @test "it starts with the places of the system, which are as they should be" {
