@@ -2,11 +2,13 @@
 """What it takes to upload the closure of this machine's Debian packages, beside `nix copy` and a floor.
 
     bench/drain.py BUILD [--rounds N] [--dir DIR] [--paths N] [--total-mb N] [--rows ROW,...] [--json]
+                         [--nix-suite DIR]
 
 BUILD is a build directory configured with -Dbench=enabled. In a new directory below DIR it makes a Nix
 store of its own with one path per package, and uploads all of them in turns: ours, peer, ours, peer, with
 the page cache warm. See bench/README.md for what each row is. NNCACHE_BENCH_NIX names another `nix` to
-measure against. Ends with 1 if a budget is passed.
+measure against; --nix-suite is a system that tests/support/nix_suite made, whose Nix is measured against.
+Ends with 1 if a budget is passed.
 """
 import argparse
 import json
@@ -68,7 +70,7 @@ class World:
         self.build = os.path.abspath(build)
         self.dir = tempfile.mkdtemp(prefix="nncache-bench.", dir=parent)
         os.chmod(self.dir, 0o755)
-        for name in "store", "var", "etc", "home", "log", "nginx", "runs":
+        for name in "store", "var", "etc", "home", "log", "nginx", "runs", "nix":
             os.makedirs(f"{self.dir}/{name}")
         self.env = {name: value for name, value in os.environ.items()
                     if not name.startswith(("NIX_", "NNCACHE_"))}
@@ -196,12 +198,15 @@ def run_ours(world, where, url, paths, lines="", watch=None, level="info"):
 
 
 def run_peer(world, nix, where, url, paths):
-    """The same by `nix copy`; signing as ours does."""
+    """The same by `nix copy`; signing as ours does. NIX is a command; the way to its Nix is not measured."""
     shutil.rmtree(f"{world.dir}/home/cache", ignore_errors=True)
     url += f"?compression=zstd&compression-level=3&secret-key={world.key}"
-    start = time.monotonic()
     with open(f"{where}/nix-copy.log", "wb") as log:
-        peer = subprocess.Popen([nix, "copy", "--to", url] + paths, env=world.env, stdout=log, stderr=log)
+        peer = subprocess.Popen([*nix[:-1], "sh", "-c", 'echo; read -r go; exec "$0" "$@"', nix[-1], "copy", "--to",
+                                 url, *paths], env=world.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        peer.stdout.readline()
+        start = time.monotonic()
+        peer.stdin.close()
     _, status, usage = os.wait4(peer.pid, 0)
     took = time.monotonic() - start
     peer.returncode = os.waitstatus_to_exitcode(status)
@@ -287,6 +292,12 @@ def measure(world, nix, args):
     return rows
 
 
+def nix_command(world, suite):
+    if suite is None:
+        return [os.environ.get("NNCACHE_BENCH_NIX", "nix")]
+    return [f"{TOP}/tests/support/nix_suite", "in", os.path.abspath(suite), world.dir, "nix"]
+
+
 def show(rows, version):
     print(f"peer: {version}; the budgets are against {BUDGETS_ARE_AGAINST}"
           + ("" if BUDGETS_ARE_AGAINST in version else ", and another version is slower or quicker"))
@@ -308,14 +319,15 @@ def main():
     parser.add_argument("--paths", type=int, default=100000, help="at most so many packages")
     parser.add_argument("--total-mb", type=int, default=1200, help="stop when the sum passes this")
     parser.add_argument("--rows", default="file,nginx,small")
+    parser.add_argument("--nix-suite", help="measure against the Nix of this system, see tests/support/nix_suite")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if not os.path.exists(f"{args.build}/bench/pack_floor"):
         sys.exit(f"{args.build}/bench/pack_floor is not there: configure with -Dbench=enabled")
-    nix = os.environ.get("NNCACHE_BENCH_NIX", "nix")
-    version = subprocess.run([nix, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     world = World(args.build, args.dir)
     try:
+        nix = nix_command(world, args.nix_suite)
+        version = world.run([*nix, "--version"]).strip()
         rows = measure(world, nix, args)
     finally:
         world.remove()
