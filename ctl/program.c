@@ -44,8 +44,10 @@ const char *program_find_hook(char path[PATH_MAX])
 		                              "../hook/hook" };
 	char found[PATH_MAX];
 
+	const char *place = find(found, places, N_ELEMENTS(places));
+
 	/* Whole, since it becomes the target of a link. */
-	return find(found, places, N_ELEMENTS(places)) != NULL ? realpath(found, path) : NULL;
+	return realpath(place != NULL ? place : NNCACHE_HOOK, path);
 }
 
 void program_become_nncached(const char *const *args)
@@ -71,20 +73,15 @@ void program_become_nncached(const char *const *args)
 
 static void read_all(int fd, struct buf *out)
 {
-	char *room;
+	char part[4096];
 	ssize_t n;
 
-	while ((room = buf_reserve(out, 4096)) != NULL) {
-		n = read(fd, room, 4096);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		out->len += (size_t)n;
+	while ((n = read(fd, part, sizeof(part))) != 0) {
+		if (n < 0 && errno != EINTR)
+			return;
+		if (n > 0)
+			buf_append(out, part, (size_t)n);
 	}
-	buf_putc(out, '\0'); /* buf_reserve left the end open */
-	if (out->len > 0)
-		out->len--;
 }
 
 int program_ask_nncached(const char *const *args, bool only_stdout, struct buf *out)
