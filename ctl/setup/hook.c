@@ -250,8 +250,9 @@ static int disable(struct scene *scene, struct changes *changes)
 		nix_conf_edit_remove(edit, line->line);
 	}
 	return make(scene, changes,
-	            changes_is_empty(changes) ? "The hook of nncache is not set."
-	                                      : "The hook of nncache is no longer set.");
+	            changes_is_empty(changes)
+	                    ? "The hook of nncache is not set."
+	                    : "The hook of nncache is no longer set; builds that run now still call it.");
 }
 
 /* ---- status ---------------------------------------------------------------------------------- */

@@ -36,7 +36,7 @@ throwaway() {
 		kill $NNCACHED
 		wait $NNCACHED
 
-		purge_package >said
+		purge_package >said 2>&1
 		cat said
 		grep -q 'restart nix-daemon' said
 		! grep -q 'not uploaded' said
@@ -95,6 +95,8 @@ throwaway() {
 		echo '!include nix.custom.conf' >>/etc/nix/nix.conf
 		echo 'include /etc/nix/more/two.conf' >/etc/nix/nix.custom.conf
 		mkdir /etc/nix/more
+		ln -s /usr/lib/nncache/hook /usr/local/bin/my-hook
+		echo 'post-build-hook = /usr/local/bin/my-hook' >>/etc/nix/nix.custom.conf
 		echo "$HOOK_LINE" | tee -a /etc/nix/nix.custom.conf /etc/nix/more/two.conf /etc/nix/unused.conf
 		chmod 640 /etc/nix/nix.custom.conf
 		build program
@@ -110,16 +112,17 @@ throwaway() {
 	throwaway <<-'SCRIPT'
 		install_package
 		cp /etc/nix/nix.conf nix.conf
-		ln -s /usr/lib/nncache/hook /usr/local/bin/my-hook
+		printf '#!/bin/sh\nexec /usr/lib/nncache/hook\n' >/usr/local/bin/my-hook
+		chmod +x /usr/local/bin/my-hook
 		echo 'post-build-hook = /usr/local/bin/my-hook' >>/etc/nix/nix.conf
 		refuses purge_package
-		[[ "$said" == *"take the line out, restart nix-daemon, and remove nncache then"* ]]
+		[[ "$said" == *"take it out there, restart nix-daemon, and remove nncache then"* ]]
 		build program
 
 		echo "$HOOK_LINE" >>nix.conf
 		mount --bind nix.conf /etc/nix/nix.conf
 		refuses purge_package
-		[ "$(ls /etc/nix/*.nncache-removed 2>/dev/null)" = "" ]
+		[ "$(ls /etc/nix/*.nncache-* 2>/dev/null)" = "" ]
 		build another
 
 		umount /etc/nix/nix.conf

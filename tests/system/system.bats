@@ -266,14 +266,13 @@ on_a_terminal() {
 	put /srv/prerm <"$TOP/debian/nncache.prerm"
 	before=$(build before-the-removal)
 	pid=$(inside systemctl show -P MainPID nix-daemon)
-	inside sh /srv/prerm remove | grep -F 'builds that run now may fail at their end'
+	inside sh /srv/prerm remove | grep -F 'builds that run now still call it'
 	[ "$(inside systemctl show -P MainPID nix-daemon)" -ne "$pid" ]
 	inside mv /usr/lib/nncache/hook /srv/hook
 	after=$(build after-the-removal)
 	wait_until 30 cache_has "$before"
 	inside mv /srv/hook /usr/lib/nncache/hook
-	inside sed -i 's/^# nncache was removed: //' /etc/nix/nix.conf
-	inside systemctl restart nix-daemon
+	inside nncachectl hook enable --yes
 	run inside nncachectl show "$after"
 	[ "$status" -ne 0 ]
 }
