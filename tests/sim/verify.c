@@ -45,10 +45,12 @@ static void verify_moves(size_t cache)
 static void note_kept(void)
 {
 	static uint64_t n_seen;
+	static unsigned n_promised;
 
-	if (fake_cache_n_stored() == n_seen)
+	if (fake_cache_n_stored() == n_seen && n_promises == n_promised)
 		return;
 	n_seen = fake_cache_n_stored();
+	n_promised = n_promises;
 	for (unsigned i = 0; i < n_promises; i++)
 		promises[i].is_kept = promise_is_kept(&promises[i]);
 }
