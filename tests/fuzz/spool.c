@@ -22,6 +22,7 @@ static struct {
 	struct request expected;
 	bool is_request; /* what EXPECTED is */
 	unsigned n_taken_in, n_set_aside;
+	uint64_t n_bad_before;
 } t;
 
 /* ---- in place of what intake stands on ------------------------------------------------------- */
@@ -76,7 +77,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 static void on_set_aside(void *ctx)
 {
 	(void)ctx;
-	t.n_set_aside++;
+	t.n_set_aside = (unsigned)(t.intake.spool.n_bad - t.n_bad_before);
 }
 
 static void remove_dir(void)
@@ -131,6 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (t.config == NULL)
 		open_all();
 	t.n_taken_in = t.n_set_aside = 0;
+	t.n_bad_before = t.intake.spool.n_bad;
 	t.is_request = request_parse(&t.expected, (const char *)data, size, &err) == 0;
 	leave_file(data, size);
 	while (access(place(NAME, path), F_OK) == 0)
