@@ -613,6 +613,11 @@ static void without_gcroots_links_are_registered_in_auto(void **state)
 
 	run("rm -r %s/auto", scratch.gcroots);
 	add_roots(&scratch, &add, NULL);
+	assert_int_equal(add.err.kind, ERROR_NONE);
+	run("test $(ls %s/auto | wc -l) = 3", scratch.gcroots);
+
+	run("rm -r %s/auto && touch %s/auto", scratch.gcroots, scratch.gcroots);
+	add_roots(&scratch, &add, NULL);
 	assert_int_equal(add.err.kind, ERROR_TRANSIENT);
 	assert_non_null(strstr(add.err.text, "/socket: No such file or directory; and without it: "));
 	assert_non_null(strstr(add.err.text, "/auto/"));
