@@ -153,8 +153,7 @@ static void check_info(unsigned cache, unsigned path)
 			         cache, path, p->refs[i]);
 }
 
-/* What it lost can be missed below any narinfo; each was looked at when it came to be there. */
-static bool has_lost(unsigned cache)
+bool fake_cache_has_lost(unsigned cache)
 {
 	for (unsigned i = 0; i < store_model.n_paths; i++)
 		if (caches[cache].lost_ms[i] > 0)
@@ -169,7 +168,7 @@ void fake_cache_check(void)
 {
 	for (unsigned c = 0; c < CACHES_MAX; c++)
 		for (unsigned i = 0; i < store_model.n_paths; i++)
-			if (caches[c].infos[i] > 0 && !has_lost(c))
+			if (caches[c].infos[i] > 0 && !fake_cache_has_lost(c))
 				check_info(c, i);
 }
 

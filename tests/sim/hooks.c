@@ -92,6 +92,9 @@ static bool is_kept_on(unsigned cache, unsigned path)
 
 	if (!policy_wants_root(life.filters, cache, store_model.paths[path].text))
 		return true;
+	/* Of a root that is there, nothing below is looked at again: only of a push by force. */
+	if (fake_cache_has_lost(cache) && fake_cache_has(cache, path))
+		return true;
 	fake_store_closure(path, in);
 	for (unsigned i = 0; i < store_model.n_paths; i++) {
 		if (!in[i] || fake_cache_has(cache, i))
