@@ -20,7 +20,7 @@ teardown_file() {
 }
 
 setup() {
-	rm -rf "$T/etc"
+	rm -rf "${T:?}/etc"
 	cp -a "$T/kept" "$T/etc"
 }
 
@@ -33,7 +33,7 @@ teardown() {
 }
 
 clean_config() {
-	write_config "file://$T/cache" "$@"
+	write_config "file://$T/cache"
 	sed -i "/^\[daemon\]/a push-group = $(id -gn)" "$T/etc/nncache.conf"
 	sed -i -e '/^substituters/d' -e '/^sandbox/d' "$T/etc/nix.conf"
 	printf 'sandbox = true\nsubstituters = file://%s\n' "$T/cache" >>"$T/etc/nix.conf"
