@@ -53,8 +53,8 @@ int ctl_get_caches(const struct ctl *ctl, const char *option, struct request *re
 /* Reads the value of --OPTION, a duration; 0 when it is not given. Returns CTL_DONE or CTL_USAGE. */
 int ctl_get_seconds(const struct ctl *ctl, const char *option, uint64_t *ret);
 
-/* Asks the daemon. Returns the exit status; *RET is what there is to show, of model.h, before model_dates;
- * NULL if there is nothing, the reason said. */
+/* Asks the daemon. Returns the exit status; *RET, the caller's, is what there is to show, of model.h, before
+ * model_dates, or of offline_model; NULL if there is nothing, the reason said. */
 int status_fetch(struct ctl *ctl, json_t **ret);
 
 /* Appends MODEL, as status_fetch gives it, in Prometheus' text format. */
@@ -64,9 +64,6 @@ void metrics_format(struct buf *out, const json_t *model);
 json_t *offline_model(const struct ctl *ctl);
 void offline_show(struct output *o, const json_t *model);
 
-/* Asks the daemon for what `status` shows. Returns the exit status; *RET is the caller's, before model_dates:
- * without a daemon that of offline_model, after another failure, which was said, NULL. */
-int status_fetch(struct ctl *ctl, json_t **ret);
 /* The screen of `status`: MODEL is that of model.h, before model_dates. */
 void screen_show(struct output *o, const json_t *model, int64_t now_unix_s);
 /* "3 on main: TEXT", an example and what to do, for each cause with one of STATES ("failed blocked"). */
