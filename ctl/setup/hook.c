@@ -102,6 +102,26 @@ static int make(struct scene *scene, struct changes *changes, const char *done)
 	return report(scene, changes, is_restarted, NULL);
 }
 
+/* The edit of LINE's file, in which that line still says what was read. NULL: the reason was said. */
+static struct nix_conf_edit *open_at(struct changes *changes, const struct nix_conf_line *line)
+{
+	struct error err;
+	struct nix_conf_edit *edit = changes_open(changes, line->file, 0644, &err);
+	const char *text = edit != NULL ? nix_conf_edit_line(edit, line->line) : NULL;
+	struct nix_conf *now = text != NULL ? nix_conf_parse(text, strlen(text), line->file, &err) : NULL;
+	const struct nix_conf_line *found = now != NULL ? nix_conf_get(now, SETTING) : NULL;
+	bool is_same = found != NULL && strcmp(found->value, line->value) == 0;
+
+	nix_conf_free(now);
+	if (is_same)
+		return edit;
+	if (edit != NULL)
+		error_set(&err, ERROR_TRANSIENT, "%s: somebody else changed it just now; try again",
+		          line->file);
+	ctl_say("%s", err.text);
+	return NULL;
+}
+
 /* ---- enable ---------------------------------------------------------------------------------- */
 
 static void put_quoted(struct buf *out, const char *text)
@@ -200,11 +220,15 @@ static int enable(struct scene *scene, struct changes *changes)
 		return CTL_FAILED;
 	if (is_there && nix_conf_is_in_store(line->file))
 		return report(scene, changes, true, NULL);
-	edit = changes_open(changes, line != NULL ? line->file : file_for_line(scene), 0644, &err);
-	if (edit == NULL) {
-		ctl_say("%s", err.text);
-		return CTL_FAILED;
+	if (line != NULL) {
+		edit = open_at(changes, line);
+	} else {
+		edit = changes_open(changes, file_for_line(scene), 0644, &err);
+		if (edit == NULL)
+			ctl_say("%s", err.text);
 	}
+	if (edit == NULL)
+		return CTL_FAILED;
 	snprintf(text, sizeof(text), SETTING " = %s", scene->own);
 	if (line == NULL)
 		nix_conf_edit_append(edit, text);
@@ -221,7 +245,6 @@ static int enable(struct scene *scene, struct changes *changes)
 static int disable(struct scene *scene, struct changes *changes)
 {
 	const struct nix_conf_line *line;
-	struct error err;
 
 	if (scene->kind != HOOK_NONE && scene->kind != HOOK_OTHER && nix_conf_is_nixos(scene->conf) &&
 	    !scene->is_users)
@@ -242,11 +265,9 @@ static int disable(struct scene *scene, struct changes *changes)
 			ctl_say("%s:%u: " SETTING " is set there, not in a file", line->file, line->line);
 			return CTL_FAILED;
 		}
-		edit = changes_open(changes, line->file, 0644, &err);
-		if (edit == NULL) {
-			ctl_say("%s", err.text);
+		edit = open_at(changes, line);
+		if (edit == NULL)
 			return CTL_FAILED;
-		}
 		nix_conf_edit_remove(edit, line->line);
 	}
 	return make(scene, changes,
