@@ -23,9 +23,9 @@
 #include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/kind.h"
+#include "daemon/backend/object.h"
 #include "daemon/backend/probe.h"
 #include "daemon/backend/visible.h"
-#include "daemon/format/narinfo.h"
 #include "daemon/http/fault.h"
 
 #define STREAM_FROM_BYTES (BODY_BLOCKS_MAX * BODY_BLOCK_BYTES)
@@ -47,7 +47,7 @@ struct http_call {
 	struct backend_op *op;
 	enum call_state state;
 	const struct object_type *type;
-	const char *path; /* narinfo: of this one */
+	const char *subject; /* whose object: see object.h */
 	char *url;
 	struct http_request req;
 
@@ -61,39 +61,6 @@ struct http_call {
 	bool is_conditional;
 	struct error refusal; /* what was answered before */
 };
-
-/* What an object is, and how one knows it when one sees it. */
-struct object_type {
-	const char *content_type;
-	enum http_method look;
-	size_t max_bytes;
-	int (*check)(const struct http_call *call, const char *where, struct error *err); /* of the answer */
-};
-
-static int check_nothing(const struct http_call *call, const char *where, struct error *err)
-{
-	(void)call;
-	(void)where;
-	(void)err;
-	return 0;
-}
-
-static int check_info_answer(const struct http_call *call, const char *where, struct error *err)
-{
-	return check_narinfo(where, buf_text(&call->req.answer), call->req.answer.len, call->path, err);
-}
-
-static int check_cache_info_answer(const struct http_call *call, const char *where, struct error *err)
-{
-	return check_cache_info(where, buf_text(&call->req.answer), call->cache->store_dir, err);
-}
-
-static const struct object_type type_nar = { "Content-Type: application/x-nix-nar", HTTP_HEAD, 0,
-	                                     check_nothing };
-static const struct object_type type_info = { "Content-Type: text/x-nix-narinfo", HTTP_GET, NARINFO_MAX_BYTES,
-	                                      check_info_answer };
-static const struct object_type type_cache_info = { "Content-Type: text/x-nix-cache-info", HTTP_GET,
-	                                            CACHE_INFO_MAX_BYTES, check_cache_info_answer };
 
 /* Calls */
 
@@ -224,7 +191,7 @@ static enum verdict judge(struct http_call *call, struct error *err)
 		return VERDICT_FAULT;
 	}
 	buf_init(&where, KIB(8));
-	rc = call->type->check(call, format_where(&where, call), err);
+	rc = call->type->check(format_where(&where, call), &call->req.answer, call->subject, err);
 	buf_fini(&where);
 	return rc == 0 ? VERDICT_FOUND : VERDICT_FAULT;
 }
@@ -240,7 +207,7 @@ static void look(struct http_call *call, enum call_state state, http_done_fn don
 static void call_end_found(struct http_call *call)
 {
 	call->op->found = true;
-	if (call->type == &type_nar && call->req.content_length != HTTP_LENGTH_UNKNOWN)
+	if (call->type == &object_nar && call->req.content_length != HTTP_LENGTH_UNKNOWN)
 		call->op->file_size = call->req.content_length;
 	call_end(call, NULL);
 }
@@ -428,10 +395,11 @@ static void on_sent(struct http_request *req)
 
 static void prepare_start(struct backend *backend, struct backend_op *op)
 {
-	struct http_call *call = call_new(backend, op, &type_cache_info, CACHE_INFO_KEY);
+	struct http_call *call = call_new(backend, op, &object_cache_info, CACHE_INFO_KEY);
 
 	if (call == NULL)
 		return;
+	call->subject = call->cache->store_dir;
 	call->len = format_cache_info(call->cache_info, call->cache->store_dir);
 	call->text = call->cache_info;
 	look(call, CALL_ASKING, on_asked);
@@ -440,10 +408,10 @@ static void prepare_start(struct backend *backend, struct backend_op *op)
 static struct http_call *call_new_info(struct backend *backend, struct backend_op *op, const char *path)
 {
 	char key[NARINFO_KEY_SIZE];
-	struct http_call *call = call_new(backend, op, &type_info, format_narinfo_key(key, path));
+	struct http_call *call = call_new(backend, op, &object_info, format_narinfo_key(key, path));
 
 	if (call != NULL)
-		call->path = path;
+		call->subject = path;
 	return call;
 }
 
@@ -458,7 +426,7 @@ static void find_info_start(struct backend *backend, struct backend_op *op, cons
 static void find_nar_start(struct backend *backend, struct backend_op *op,
                            const struct backend_object *object)
 {
-	struct http_call *call = call_new(backend, op, &type_nar, object->nar_key);
+	struct http_call *call = call_new(backend, op, &object_nar, object->nar_key);
 
 	if (call != NULL)
 		look(call, CALL_ASKING, on_asked);
@@ -467,7 +435,7 @@ static void find_nar_start(struct backend *backend, struct backend_op *op,
 static void put_nar_start(struct backend *backend, struct backend_op *op, const struct backend_object *object,
                           struct body *body)
 {
-	struct http_call *call = call_new(backend, op, &type_nar, object->nar_key);
+	struct http_call *call = call_new(backend, op, &object_nar, object->nar_key);
 
 	if (call == NULL)
 		return;

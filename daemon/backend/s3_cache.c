@@ -16,10 +16,10 @@
 
 #include "common/log.h"
 #include "daemon/backend/kind.h"
+#include "daemon/backend/object.h"
 #include "daemon/backend/probe.h"
 #include "daemon/backend/s3_parts.h"
 #include "daemon/backend/visible.h"
-#include "daemon/format/narinfo.h"
 #include "daemon/http/fault.h"
 
 struct s3_cache {
@@ -46,7 +46,7 @@ struct s3_call {
 	enum call_state state;
 	const struct object_type *type;
 	char *key;
-	const char *path; /* narinfo: of this one */
+	const char *subject; /* whose object: see object.h */
 	struct s3_request req;
 
 	const char *text; /* a put: of this text */
@@ -61,43 +61,6 @@ struct s3_call {
 	struct error refusal; /* what was answered before */
 	bool is_refusal_of_server;
 };
-
-struct object_type {
-	const char *content_type;
-	enum http_method look;
-	size_t max_bytes;
-	int (*check)(const struct s3_call *call, const char *where, struct error *err); /* of the answer */
-};
-
-static const struct buf *answer_of(const struct s3_call *call)
-{
-	return &call->req.http.answer;
-}
-
-static int check_nothing(const struct s3_call *call, const char *where, struct error *err)
-{
-	(void)call;
-	(void)where;
-	(void)err;
-	return 0;
-}
-
-static int check_info_answer(const struct s3_call *call, const char *where, struct error *err)
-{
-	return check_narinfo(where, buf_text(answer_of(call)), answer_of(call)->len, call->path, err);
-}
-
-static int check_cache_info_answer(const struct s3_call *call, const char *where, struct error *err)
-{
-	return check_cache_info(where, buf_text(answer_of(call)), call->cache->store_dir, err);
-}
-
-static const struct object_type type_nar = { "Content-Type: application/x-nix-nar", HTTP_HEAD, 0,
-	                                     check_nothing };
-static const struct object_type type_info = { "Content-Type: text/x-nix-narinfo", HTTP_GET, NARINFO_MAX_BYTES,
-	                                      check_info_answer };
-static const struct object_type type_cache_info = { "Content-Type: text/x-nix-cache-info", HTTP_GET,
-	                                            CACHE_INFO_MAX_BYTES, check_cache_info_answer };
 
 /* Calls */
 
@@ -193,7 +156,7 @@ static enum verdict judge(struct s3_call *call, struct error *err)
 	buf_init(&where, KIB(8));
 	buf_printf(&where, "%s ", http_method_name(req->method));
 	http_format_url(&where, req->url);
-	rc = call->type->check(call, buf_text(&where), err);
+	rc = call->type->check(buf_text(&where), &call->req.http.answer, call->subject, err);
 	buf_fini(&where);
 	return rc == 0 ? VERDICT_FOUND : VERDICT_FAULT;
 }
@@ -209,7 +172,7 @@ static void look(struct s3_call *call, enum call_state state, s3_done_fn done)
 static void call_end_found(struct s3_call *call)
 {
 	call->op->found = true;
-	if (call->type == &type_nar && call->req.http.content_length != HTTP_LENGTH_UNKNOWN)
+	if (call->type == &object_nar && call->req.http.content_length != HTTP_LENGTH_UNKNOWN)
 		call->op->file_size = call->req.http.content_length;
 	call_end(call, NULL);
 }
@@ -415,10 +378,11 @@ static void on_body_changed(struct body_watch *watch)
 
 static void prepare_start(struct backend *backend, struct backend_op *op)
 {
-	struct s3_call *call = call_new(backend, op, &type_cache_info, CACHE_INFO_KEY);
+	struct s3_call *call = call_new(backend, op, &object_cache_info, CACHE_INFO_KEY);
 
 	if (call == NULL)
 		return;
+	call->subject = call->cache->store_dir;
 	call->len = format_cache_info(call->cache_info, call->cache->store_dir);
 	call->text = call->cache_info;
 	look(call, CALL_ASKING, on_asked);
@@ -427,10 +391,10 @@ static void prepare_start(struct backend *backend, struct backend_op *op)
 static struct s3_call *call_new_info(struct backend *backend, struct backend_op *op, const char *path)
 {
 	char key[NARINFO_KEY_SIZE];
-	struct s3_call *call = call_new(backend, op, &type_info, format_narinfo_key(key, path));
+	struct s3_call *call = call_new(backend, op, &object_info, format_narinfo_key(key, path));
 
 	if (call != NULL)
-		call->path = path;
+		call->subject = path;
 	return call;
 }
 
@@ -445,7 +409,7 @@ static void find_info_start(struct backend *backend, struct backend_op *op, cons
 static void find_nar_start(struct backend *backend, struct backend_op *op,
                            const struct backend_object *object)
 {
-	struct s3_call *call = call_new(backend, op, &type_nar, object->nar_key);
+	struct s3_call *call = call_new(backend, op, &object_nar, object->nar_key);
 
 	if (call != NULL)
 		look(call, CALL_ASKING, on_asked);
@@ -454,7 +418,7 @@ static void find_nar_start(struct backend *backend, struct backend_op *op,
 static void put_nar_start(struct backend *backend, struct backend_op *op, const struct backend_object *object,
                           struct body *body)
 {
-	struct s3_call *call = call_new(backend, op, &type_nar, object->nar_key);
+	struct s3_call *call = call_new(backend, op, &object_nar, object->nar_key);
 
 	if (call == NULL)
 		return;
@@ -503,7 +467,7 @@ static void on_abandoned(struct s3_request *req)
 static void abandon_start(struct backend *backend, struct backend_op *op, const char *note)
 {
 	size_t n_key = strcspn(note, " ");
-	struct s3_call *call = call_new(backend, op, &type_nar, note);
+	struct s3_call *call = call_new(backend, op, &object_nar, note);
 
 	if (call == NULL)
 		return;

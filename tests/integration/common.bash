@@ -44,7 +44,7 @@ build_path() {
 }
 
 # Of all characters that a store path's name may have.
-ODD_NAME='odd+name?of=a_Path.1-2'
+export ODD_NAME='odd+name?of=a_Path.1-2'
 
 # make_path NAME [BYTES [DEPENDENCY...]]: the same without the hook.
 make_path() {
