@@ -62,6 +62,13 @@ int socket_open(struct socket **ret, const char *path, unsigned timeout_ms, stru
 	return 0;
 }
 
+int socket_get_peer(const struct socket *sock, struct ucred *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	return getsockopt(sock->fd, SOL_SOCKET, SO_PEERCRED, ret, &len);
+}
+
 ssize_t socket_read(void *ctx, void *data, size_t size, struct error *err)
 {
 	struct socket *sock = ctx;

@@ -4,6 +4,7 @@
 #ifndef DAEMON_STORE_SOCKET_H
 #define DAEMON_STORE_SOCKET_H
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "common/error.h"
@@ -12,6 +13,9 @@ struct socket;
 
 /* PATH: at most 107 bytes. */
 int socket_open(struct socket **ret, const char *path, unsigned timeout_ms, struct error *err) MUST_CHECK;
+
+/* Who listens there. */
+int socket_get_peer(const struct socket *sock, struct ucred *ret) MUST_CHECK; /* -1 with errno */
 
 /* These take a struct socket. */
 ssize_t socket_read(void *ctx, void *data, size_t size, struct error *err) MUST_CHECK;

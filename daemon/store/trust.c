@@ -2,12 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "common/fd.h"
 #include "daemon/store/place.h"
+#include "daemon/store/socket.h"
 #include "daemon/store/worker.h"
 
 #define TIMEOUT_MS 5000
@@ -24,20 +22,12 @@ const char *trust_name(enum trust trust)
 
 /* In another PID namespace (its number is 0 then), or neither root nor us: a directory of ours, mode 0700, is
  * not there for it. */
-static bool is_apart(const char *path)
+static bool is_apart(const struct socket *sock)
 {
-	CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
+	struct ucred peer;
 
-	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
-		return false;
-	memcpy(address.sun_path, path, strlen(path));
-	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
-		return false;
-	return cred.pid == 0 || (cred.uid != 0 && cred.uid != geteuid());
+	return socket_get_peer(sock, &peer) == 0 &&
+	       (peer.pid == 0 || (peer.uid != 0 && peer.uid != geteuid()));
 }
 
 static bool is_auto(const char *uri)
@@ -57,20 +47,28 @@ static bool is_without_daemon(const struct place *place)
 
 static int ask(enum trust *ret, const struct place *place, struct error *err)
 {
+	static const struct worker_io io = { socket_read, socket_write, socket_close };
 	enum worker_trust trust;
 	struct worker *worker;
+	struct socket *sock;
+	bool is_elsewhere;
 	int rc;
 
-	if (worker_open(&worker, place->socket, place->store_dir, TIMEOUT_MS, err) < 0)
+	if (socket_open(&sock, place->socket, TIMEOUT_MS, err) < 0)
 		return -1;
+	is_elsewhere = is_apart(sock);
+	if (worker_open_io(&worker, &io, sock, place->store_dir, err) < 0)
+		return error_prefix(err, "%s", place->socket);
 	rc = worker_query_trust(worker, &trust, err);
 	worker_close(worker);
 	if (rc < 0)
 		return -1;
-	if (trust != WORKER_TRUST_UNKNOWN)
-		*ret = trust == WORKER_TRUSTED ? TRUST_TRUSTED : TRUST_UNTRUSTED;
-	if (*ret != TRUST_UNTRUSTED && is_apart(place->socket))
+	if (trust == WORKER_NOT_TRUSTED)
+		*ret = TRUST_UNTRUSTED;
+	else if (is_elsewhere)
 		*ret = TRUST_APART;
+	else if (trust == WORKER_TRUSTED)
+		*ret = TRUST_TRUSTED;
 	return 0;
 }
 

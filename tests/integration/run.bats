@@ -350,7 +350,7 @@ multi_user() {
 
 job_as_nobody() {
 	STATUS=0
-	timeout 60 setpriv --reuid=65534 --regid=65534 --clear-groups "$T/user/ctl/nncachectl" "$@" \
+	as_nobody timeout 60 "$T/user/ctl/nncachectl" "$@" \
 		>"$T/out" 2>"$T/err" 3>&- || STATUS=$?
 	OUT=$(<"$T/out") ERR=$(<"$T/err")
 	cat "$T/err"
@@ -380,6 +380,20 @@ job_as_nobody() {
 	cache_has "$T/cache" "$(readlink result)"
 	cache_lacks "$T/cache" "${OUT##*$'\n'}"
 	no_scratch
+}
+
+@test "whether Nix takes a hook is known beforehand" {
+	multi_user
+	[ "$("$B/daemon/nncached" --nix-trust)" = trusted ]
+	[ "$(as_nobody "$T/user/daemon/nncached" --nix-trust)" = untrusted ]
+	[ "$(NIX_REMOTE='' "$B/daemon/nncached" --nix-trust)" = local ]
+	# As in a container into which the daemon's socket was put.
+	unshare --pid --fork true || skip "NOT TESTED: no namespaces here"
+	[ "$(unshare --pid --fork "$B/daemon/nncached" --nix-trust)" = apart ]
+	run unshare --pid --fork "$B/ctl/nncachectl" run --cache "file://$T/cache" -- "${BUILD[@]}" a
+	[ "$status" -eq 0 ]
+	[[ $output == *"runs outside of this container"* ]]
+	cache_has "$T/cache" "$(readlink result)"
 }
 
 @test "a store that Nix has still to make is this user's own" {
