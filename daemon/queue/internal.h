@@ -1,10 +1,16 @@
 /* What the files of this room share: the queue thread's side of the queue.
  *
- *	queue.c     the loop's side: open, close, start, counts        batch.c    the transaction, claims,
- *effects requests.c  requests and roots                                 paths.c    path info, references
- *	page.c      jobs come in                                       jobs.c     claim, publish, finish,
- *defer, fail waiting.c   who waits for whom, and chores                     presence.c what is where (I2)
- *	admin.c     retry, forget, pause, unprotect, prune             read.c     listings
+ *	queue.c     the loop's side: open, close, start, counts
+ *	batch.c     the transaction, claims, effects
+ *	requests.c  requests and roots
+ *	paths.c     path info, references
+ *	page.c      jobs come in
+ *	jobs.c      claim, publish, finish, defer, fail
+ *	waiting.c   who waits for whom, and chores
+ *	presence.c  what is where (I2)
+ *	admin.c     retry, forget, pause, unprotect, prune
+ *	orphans.c   what a forgotten root leaves behind
+ *	read.c      listings
  *
  * Functions return 0, or -1 with ERR; those that look for something return 1 when it is there. What they
  * do is taken back as a whole when the operation that they are part of fails.
