@@ -225,6 +225,8 @@ static bool wait_slice(struct draining *d, struct job *job)
 	struct request req = { .verb = VERB_WAIT };
 	struct wait_result result = { 0 };
 	uint64_t end = clock_mono_ms() + SLICE_MS;
+	/* Before the wait: what leaves the spool is then among that which is waited for. */
+	bool was_empty = spool_is_empty(job);
 	int status;
 
 	status = wait_run(job->ctl, &req, end < d->deadline_mono_ms ? end : d->deadline_mono_ms, &result);
@@ -232,7 +234,7 @@ static bool wait_slice(struct draining *d, struct job *job)
 	if (status == CTL_UNREACHABLE)
 		return d->n_restarts++ < RESTARTS_MAX && daemon_ensure(job) == 0;
 	if (status == CTL_DONE)
-		return !spool_is_empty(job) && usleep(SLICE_MS * 200) == 0;
+		return !was_empty && usleep(SLICE_MS * 200) == 0;
 	if (status != CTL_TIMEOUT)
 		return false;
 	show_progress(d, &result);

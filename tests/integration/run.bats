@@ -272,6 +272,15 @@ sleeps() {
 	no_scratch
 }
 
+@test "what hooks left in the spool at the last moment is uploaded" {
+	job run --cache "file://$T/cache" -- bash -c "pid=\$('$B/ctl/nncachectl' status --json | jq .pid); kill -STOP \$pid
+		${BUILD[*]@Q} a --no-out-link; kill -CONT \$pid"
+	[ "$STATUS" -eq 0 ]
+	[[ $ERR == *"/spool for the daemon"* ]]
+	cache_has "$T/cache" "$OUT"
+	no_scratch
+}
+
 @test "a session goes over several shells" {
 	export NIX_CONFIG="cores = 1
 # it's"
