@@ -28,7 +28,8 @@ struct attic {
 	struct backend backend;
 	struct http_client *client;
 	struct bulk *bulk;
-	char *base; /* "https://HOST/PREFIX", no slash at its end */
+	char *base;      /* "https://HOST/PREFIX", no slash at its end */
+	char *read_base; /* that and the cache's name */
 	char name[NAME_MAX_BYTES + 1];
 	char *store_dir;
 };
@@ -369,6 +370,14 @@ static void find_info_start(struct backend *backend, struct backend_op *op, cons
 	bulk_find_start(CONTAINER_OF(backend, struct attic, backend)->bulk, backend, op, path);
 }
 
+/* Readers find the cache below its name. */
+static void read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	struct attic *attic = CONTAINER_OF(backend, struct attic, backend);
+
+	http_read_start(backend->loop, attic->client, attic->read_base, read, key);
+}
+
 static void attic_close(struct backend *backend)
 {
 	struct attic *attic = CONTAINER_OF(backend, struct attic, backend);
@@ -376,6 +385,7 @@ static void attic_close(struct backend *backend)
 	bulk_close(attic->bulk);
 	http_client_close(attic->client);
 	free(attic->base);
+	free(attic->read_base);
 	free(attic->store_dir);
 	free(attic);
 }
@@ -387,6 +397,7 @@ static const struct backend_ops attic_ops = {
 	.find_nar_start = op_find_nothing_start,
 	.put_nar_start = put_nar_start,
 	.put_info_start = op_put_nothing_start,
+	.read_start = read_start,
 	.cancel = op_cancel_call,
 	.close = attic_close,
 };
@@ -399,7 +410,12 @@ static int set_names(struct attic *attic, const struct cache_config *cache, cons
 	snprintf(attic->name, sizeof(attic->name), "%.*s", (int)len, name);
 	attic->base = attic_endpoint(cache);
 	attic->store_dir = strdup(store_dir);
-	return attic->base != NULL && attic->store_dir != NULL ? 0 : -1;
+	if (attic->base == NULL || attic->store_dir == NULL ||
+	    asprintf(&attic->read_base, "%s/%s", attic->base, attic->name) < 0) {
+		attic->read_base = NULL;
+		return -1;
+	}
+	return 0;
 }
 
 static int open_bulk(struct attic *attic, struct error *err)

@@ -92,3 +92,56 @@ void backend_close(struct backend *backend)
 	if (backend != NULL)
 		backend->ops->close(backend);
 }
+
+/* ---- reading ---------------------------------------------------------------------------------------- */
+
+static void on_read_refused(struct loop_post *post)
+{
+	struct backend_read *read = CONTAINER_OF(post, struct backend_read, post);
+
+	read->done(read);
+}
+
+void read_end_later(struct backend_read *read)
+{
+	read->call = NULL;
+	loop_post(read->loop, &read->post, on_read_refused);
+}
+
+/* It comes from a server: relative, in plain characters, and staying below the cache. */
+static bool is_good_key(const char *key)
+{
+	if (*key == '\0' || *key == '/' || strlen(key) > READ_KEY_MAX_BYTES || strstr(key, "://") != NULL)
+		return false;
+	for (const char *p = key; *p != '\0'; p++)
+		if (*p <= ' ' || *p >= 0x7f || *p == '#' || *p == '\\' ||
+		    (strncmp(p, "..", 2) == 0 && (p == key || p[-1] == '/')))
+			return false;
+	return true;
+}
+
+void backend_read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	read->err = (struct error){ 0 };
+	read->loop = backend->loop;
+	if (backend->ops->read_start != NULL && is_good_key(key)) {
+		backend->ops->read_start(backend, read, key);
+		return;
+	}
+	error_set(&read->err, ERROR_PERMANENT, "%.100s: %s", key,
+	          backend->ops->read_start == NULL ? "this kind of cache cannot be read"
+	                                           : "is no name of an object");
+	read_end_later(read);
+}
+
+void backend_read_resume(struct backend_read *read)
+{
+	if (read->call != NULL)
+		read->resume(read);
+}
+
+void backend_read_cancel(struct backend_read *read)
+{
+	if (read->call != NULL)
+		read->cancel(read);
+}

@@ -23,12 +23,29 @@ struct backend;
 struct backend_op;
 typedef void (*backend_done_fn)(struct backend_op *op);
 
+/* Reads one object as it lies there: a narinfo, or what a narinfo calls its URL. */
+struct backend_read {                            /* the caller's until done; zero it before each start */
+	void (*done)(struct backend_read *read); /* set by the caller, as is write */
+	/* Takes all of it and returns 0, or HTTP_SINK_WAIT and comes again after backend_read_resume (or from
+	 * within it), or HTTP_SINK_FAILED with ERR. NULL: the object is only looked at. */
+	int (*write)(struct backend_read *read, const void *data, size_t n_bytes, struct error *err);
+	struct error err; /* kind ERROR_NONE: went well, also if there is nothing */
+	bool is_server_fault, found;
+	uint64_t size_bytes; /* that it says it has; 0: unknown */
+	/* the kind's own */
+	void (*resume)(struct backend_read *read), (*cancel)(struct backend_read *read);
+	void *call; /* NULL while none runs */
+	struct loop *loop;
+	struct loop_post post;
+};
+
 struct backend_op {           /* the caller's until done; zero it before the first start */
 	backend_done_fn done; /* set by the caller */
 	struct error err;     /* kind ERROR_NONE: went well */
 	/* The fault says nothing of this path: refused, unresolvable, TLS before a request byte, or 401. */
 	bool is_server_fault;
 	bool found;          /* it was there: what was asked for, or before a put, which then left it alone */
+	char nar_url[96];    /* of a narinfo found by file, http and s3: what it names, cut; else "" */
 	uint64_t file_size;  /* of a NAR found: its bytes; 0 unknown */
 	uint64_t sent_bytes; /* progress of a put, counted from its start */
 	/* For a put_nar; set by the caller, or NULL. Something now lies on the server that somebody must take
@@ -76,6 +93,8 @@ struct backend_ops {
 	 * wrong leaves it unknown and is no error. NULL for a kind that says it when it is
 	 * prepared, or of which nobody can tell. */
 	void (*look_start)(struct backend *backend, struct backend_op *op);
+	/* KEY is relative, without "..", borrowed until done. NULL: the kind cannot. */
+	void (*read_start)(struct backend *backend, struct backend_read *read, const char *key);
 	void (*cancel)(struct backend_op *op);  /* done still fires, CANCELED */
 	void (*close)(struct backend *backend); /* no op may run; may need one more turn of the loop */
 };
@@ -118,5 +137,11 @@ int backend_open_upstream(struct backend **ret, struct loop *loop, struct http *
                           const struct upstream_config *upstream, const struct net_config *net,
                           struct error *err) MUST_CHECK;
 void backend_close(struct backend *backend); /* takes NULL */
+
+/* By ops->read_start; a KEY that leads out of the cache, or can be none, is PERMANENT. Reads must be done
+ * before the backend is closed. */
+void backend_read_start(struct backend *backend, struct backend_read *read, const char *key);
+void backend_read_resume(struct backend_read *read);
+void backend_read_cancel(struct backend_read *read); /* done still fires; takes one that does not run */
 
 #endif

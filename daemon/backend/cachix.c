@@ -172,6 +172,21 @@ static void find_info_start(struct backend *backend, struct backend_op *op, cons
 	bulk_find_start(CONTAINER_OF(backend, struct cachix, backend)->bulk, backend, op, path);
 }
 
+/* Readers have a host of their own for each cache. */
+static void read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	struct cachix *cachix = CONTAINER_OF(backend, struct cachix, backend);
+	char *base;
+
+	if (asprintf(&base, "https://%s.cachix.org", cachix->name) < 0) {
+		error_set(&read->err, ERROR_TRANSIENT, "out of memory");
+		read_end_later(read);
+		return;
+	}
+	http_read_start(backend->loop, cachix->client, base, read, key);
+	free(base);
+}
+
 static void cachix_close(struct backend *backend)
 {
 	struct cachix *cachix = CONTAINER_OF(backend, struct cachix, backend);
@@ -186,6 +201,19 @@ static void cachix_close(struct backend *backend)
 }
 
 static const struct backend_ops cachix_ops = {
+	.kind = PUBLISH_WHOLE,
+	.prepare_start = prepare_start,
+	.find_info_start = find_info_start,
+	.find_nar_start = op_find_nothing_start,
+	.put_nar_start = cachix_put_start,
+	.put_info_start = op_put_nothing_start,
+	.read_start = read_start,
+	.cancel = op_cancel_call,
+	.close = cachix_close,
+};
+
+/* Of a server with Cachix's API it is not known where readers go. */
+static const struct backend_ops other_ops = {
 	.kind = PUBLISH_WHOLE,
 	.prepare_start = prepare_start,
 	.find_info_start = find_info_start,
@@ -246,7 +274,7 @@ int cachix_backend_open(struct backend **ret, struct loop *loop, struct http *ht
 
 	if (cachix == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
-	cachix->backend.ops = &cachix_ops;
+	cachix->backend.ops = cache->endpoint != NULL ? &other_ops : &cachix_ops;
 	cachix->backend.loop = loop;
 	cachix->backend.streams = true;
 	if (set_names(cachix, cache, store_dir) < 0) {

@@ -55,6 +55,7 @@ struct file_call {
 	char name[STORE_BASE_MAX];
 	const char *path; /* find_info: of which the narinfo is to be */
 	bool found;
+	char nar_url[96];
 	uint64_t file_size;
 
 	/* A put: of a text, or of a body. */
@@ -181,8 +182,10 @@ static void run_find_info(struct file_call *call)
 
 	format_path(path, call->cache, FOLDER_TOP, call->name);
 	if (read_text(path, &text, &call->err) == 1 &&
-	    check_narinfo(path, buf_text(&text), text.len, call->path, &call->err) == 0)
+	    check_narinfo(path, buf_text(&text), text.len, call->path, &call->err) == 0) {
 		call->found = true;
+		read_nar_url(call->nar_url, buf_text(&text));
+	}
 }
 
 static void run_find_nar(struct file_call *call)
@@ -342,6 +345,7 @@ static void call_end(struct file_call *call)
 
 	op->err = call->err;
 	op->found = call->found;
+	memcpy(op->nar_url, call->nar_url, sizeof(op->nar_url));
 	op->file_size = call->file_size;
 	op->call = NULL;
 	call_free(call);
@@ -498,6 +502,13 @@ static void file_cancel(struct backend_op *op)
 		put_step(call);
 }
 
+static void read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	const struct file_cache *cache = CONTAINER_OF(backend, struct file_cache, backend);
+
+	file_read_start(backend->loop, cache->folders[FOLDER_TOP], read, key);
+}
+
 static void on_lane_closed(void *ctx)
 {
 	struct file_cache *cache = ctx;
@@ -521,6 +532,7 @@ static const struct backend_ops file_ops = {
 	.find_nar_start = find_nar_start,
 	.put_nar_start = put_nar_start,
 	.put_info_start = put_info_start,
+	.read_start = read_start,
 	.cancel = file_cancel,
 	.close = file_close,
 };

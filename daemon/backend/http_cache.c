@@ -207,6 +207,8 @@ static void look(struct http_call *call, enum call_state state, http_done_fn don
 static void call_end_found(struct http_call *call)
 {
 	call->op->found = true;
+	if (call->type == &object_info)
+		read_nar_url(call->op->nar_url, buf_text(&call->req.answer));
 	if (call->type == &object_nar && call->req.content_length != HTTP_LENGTH_UNKNOWN)
 		call->op->file_size = call->req.content_length;
 	call_end(call, NULL);
@@ -456,6 +458,13 @@ static void put_info_start(struct backend *backend, struct backend_op *op,
 	send_start(call);
 }
 
+static void read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	struct http_cache *cache = CONTAINER_OF(backend, struct http_cache, backend);
+
+	http_read_start(backend->loop, cache->client, cache->url, read, key);
+}
+
 static void call_cancel(struct backend_op *op)
 {
 	static const struct error canceled = { .kind = ERROR_CANCELED, .text = "canceled" };
@@ -499,6 +508,7 @@ static const struct backend_ops http_ops = {
 	.put_info_start = put_info_start,
 	.probe_start = probe_start,
 	.look_start = look_start,
+	.read_start = read_start,
 	.cancel = op_cancel_call,
 	.close = cache_close,
 };

@@ -19,6 +19,7 @@ void op_begin(struct backend *backend, struct backend_op *op)
 	op->err = (struct error){ 0 };
 	op->is_server_fault = false;
 	op->found = false;
+	op->nar_url[0] = '\0';
 	op->file_size = 0;
 	op->sent_bytes = 0;
 	op->backend = backend;
@@ -190,6 +191,14 @@ static const char *find_value(const char *text, const char *name, int *ret_len)
 		line += n;
 	}
 	return NULL;
+}
+
+void read_nar_url(char ret[96], const char *text)
+{
+	int len = 0;
+	const char *value = find_value(text, "URL", &len);
+
+	snprintf(ret, 96, "%.*s", value == NULL ? 0 : len < 95 ? len : 95, value != NULL ? value : "");
 }
 
 int check_cache_info(const char *where, const char *text, const char *store_dir, struct error *err)

@@ -48,6 +48,8 @@ const char *format_narinfo_key(char key[NARINFO_KEY_SIZE], const char *path);
 /* Is TEXT, got from WHERE ("GET URL", a file), the narinfo of PATH? OPERATOR if not. */
 int check_narinfo(const char *where, const char *text, size_t len, const char *path, struct error *err)
 	MUST_CHECK;
+/* What TEXT, which is a narinfo, names as its NAR; cut, as in an op. */
+void read_nar_url(char ret[96], const char *text);
 
 /* Needs no memory: a cache would keep for ever what there was room for. Returns the length. */
 size_t format_cache_info(char text[CACHE_INFO_TEXT_SIZE], const char *store_dir);
@@ -62,6 +64,15 @@ char *attic_endpoint(const struct cache_config *cache);
 const char *attic_name(const struct cache_config *cache, size_t *ret_len);
 const char *cachix_endpoint(const struct cache_config *cache);
 char *cachix_name(const struct cache_config *cache);
+#define READ_KEY_MAX_BYTES 1024
+
+/* Fires done in the next turn; READ's call must be gone. */
+void read_end_later(struct backend_read *read);
+/* Of the seam: reads KEY below the directory DIR, on the shared workers. */
+void file_read_start(struct loop *loop, const char *dir, struct backend_read *read, const char *key);
+/* Of the seam: reads KEY below BASE, an URL. */
+void http_read_start(struct loop *loop, struct http_client *client, const char *base,
+                     struct backend_read *read, const char *key);
 
 /* Without STORE_DIR: for reading only. */
 int file_backend_open(struct backend **ret, struct loop *loop, const char *url, const char *store_dir,

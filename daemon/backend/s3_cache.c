@@ -136,14 +136,6 @@ static void call_request(struct s3_call *call, enum call_state state, s3_done_fn
 
 enum verdict { VERDICT_FOUND, VERDICT_MISSING, VERDICT_FAULT };
 
-static bool is_missing(const struct s3_request *req)
-{
-	unsigned status = req->http.status;
-
-	return (status == 404 || status == 410 || status == 403) && !req->is_server_fault &&
-	       req->err.kind != ERROR_TRANSIENT;
-}
-
 /* What the answer to a look says; a fault is in the request's err, or in ERR if the text is wrong. */
 static enum verdict judge(struct s3_call *call, struct error *err)
 {
@@ -152,7 +144,7 @@ static enum verdict judge(struct s3_call *call, struct error *err)
 	int rc;
 
 	if (req->err.kind != ERROR_NONE)
-		return is_missing(req) ? VERDICT_MISSING : VERDICT_FAULT;
+		return s3_request_is_missing(req) ? VERDICT_MISSING : VERDICT_FAULT;
 	buf_init(&where, KIB(8));
 	buf_printf(&where, "%s ", http_method_name(req->method));
 	http_format_url(&where, req->url);
@@ -172,6 +164,8 @@ static void look(struct s3_call *call, enum call_state state, s3_done_fn done)
 static void call_end_found(struct s3_call *call)
 {
 	call->op->found = true;
+	if (call->type == &object_info)
+		read_nar_url(call->op->nar_url, buf_text(&call->req.http.answer));
 	if (call->type == &object_nar && call->req.http.content_length != HTTP_LENGTH_UNKNOWN)
 		call->op->file_size = call->req.http.content_length;
 	call_end(call, NULL);
@@ -454,9 +448,9 @@ static void on_abandoned(struct s3_request *req)
 	struct s3_call *call = CONTAINER_OF(req, struct s3_call, req);
 
 	if (req->err.kind == ERROR_NONE || req->fault.cause == S3_NO_SUCH_UPLOAD ||
-	    (is_missing(req) && req->http.status != 403)) {
+	    (s3_request_is_missing(req) && req->http.status != 403)) {
 		call_end(call, NULL);
-	} else if (is_missing(req)) {
+	} else if (s3_request_is_missing(req)) {
 		log_warning("an unfinished upload stays in the bucket: %s", req->err.text);
 		call_end(call, NULL);
 	} else {
@@ -477,6 +471,11 @@ static void abandon_start(struct backend *backend, struct backend_op *op, const 
 	call->req.method = HTTP_DELETE;
 	call->req.query = buf_text(&call->query);
 	call_request(call, CALL_ABANDONING, on_abandoned);
+}
+
+static void read_start(struct backend *backend, struct backend_read *read, const char *key)
+{
+	s3_read_start(&CONTAINER_OF(backend, struct s3_cache, backend)->bucket, read, key);
 }
 
 static void call_cancel(struct backend_op *op)
@@ -527,6 +526,7 @@ static const struct backend_ops s3_ops = {
 	.abandon_start = abandon_start,
 	.probe_start = probe_start,
 	.look_start = look_start,
+	.read_start = read_start,
 	.cancel = op_cancel_call,
 	.close = cache_close,
 };

@@ -207,6 +207,7 @@ static void send_request(struct s3_request *req)
 		.source = req->body != NULL ? &req->source : NULL,
 		.source_len = req->body_len,
 		.answer_max_bytes = req->answer_max_bytes > 0 ? req->answer_max_bytes : KIB(64),
+		.sink = req->sink,
 		.signing = &req->signing,
 	};
 	http_start(req->bucket->client, &req->http, on_answer);
@@ -265,6 +266,14 @@ void s3_request_cancel(struct s3_request *req)
 		work_cancel(&req->work);
 	else
 		http_cancel(&req->http);
+}
+
+bool s3_request_is_missing(const struct s3_request *req)
+{
+	unsigned status = req->http.status;
+
+	return (status == 404 || status == 410 || status == 403) && !req->is_server_fault &&
+	       req->err.kind != ERROR_TRANSIENT;
 }
 
 void s3_request_fini(struct s3_request *req)

@@ -7,6 +7,7 @@
 #define DAEMON_BACKEND_S3_REQUEST_H
 
 #include "daemon/backend/aws_credentials.h"
+#include "daemon/backend/backend.h"
 #include "daemon/backend/s3_fault.h"
 #include "daemon/body/body.h"
 #include "daemon/loop/work.h"
@@ -39,6 +40,7 @@ struct s3_request { /* the caller's until done; zero it before each start */
 	uint64_t body_offset, body_len;
 	void (*progress)(struct s3_request *req, uint64_t n_bytes); /* or NULL: so much of the piece went */
 	size_t answer_max_bytes;
+	struct http_sink *sink; /* or NULL */
 
 	/* What came of it: http's outcome, and what the code says. */
 	s3_done_fn done;
@@ -64,6 +66,11 @@ struct s3_request { /* the caller's until done; zero it before each start */
 void s3_request_start(struct s3_bucket *bucket, struct s3_request *req, s3_done_fn done);
 void s3_request_cancel(struct s3_request *req); /* done still fires; takes one that does not run */
 void s3_request_fini(struct s3_request *req);   /* leaves it zeroed; it must not run */
+/* Does it say that there is no such object? 403 is what those get who may not list the bucket. */
+bool s3_request_is_missing(const struct s3_request *req);
+
+/* Of the seam: reads an object of BUCKET. */
+void s3_read_start(struct s3_bucket *bucket, struct backend_read *read, const char *key);
 
 /* Appends "NAME=VALUE" to a query, VALUE escaped as a signature needs it. */
 void s3_put_query(struct buf *query, const char *name, const char *value);

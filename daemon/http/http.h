@@ -4,9 +4,9 @@
  * bytes a second). HTTP/2 is used where TLS offers it, its streams share a connection.
  *
  * Limits: there is no limit to the whole time of what sends; one that moves less than 16 bytes a second for
- * stall_timeout_ms (while it has something to send) ends. A GET or HEAD has ten times as long in all, a
- * connection as long, and 15 s at most. Answers are cut off at answer_max_bytes, their heads at 256 KiB.
- * Redirects are followed for GET and HEAD only, never from https to http; credentials stay with the
+ * stall_timeout_ms (while it has something to send) ends. A GET or HEAD without a sink has ten times as long
+ * in all, a connection as long, and 15 s at most. Answers are cut off at answer_max_bytes, their heads at
+ * 256 KiB. Redirects are followed for GET and HEAD only, never from https to http; credentials stay with the
  * host they are for. A client with no_redirects follows none.
  * Errors: see http_classify in fault.h. Texts show URLs without credentials and query.
  * Thread: loop. http_open makes the process ignore SIGPIPE (OpenSSL would raise it). */
@@ -64,6 +64,16 @@ struct http_source {
 	                struct error *err);
 };
 
+#define HTTP_SINK_WAIT   1 /* it takes nothing now; http_resume says when to come again with the same */
+#define HTTP_SINK_FAILED (-1)
+
+/* Where the body of a good answer goes as it comes, however long it is; that of any other is kept. */
+struct http_sink {
+	/* Takes all of it and returns 0, or one of the above; with HTTP_SINK_FAILED it fills ERR, and the
+	 * request ends with that. It may be called from within http_resume, and may not call http_*. */
+	int (*write)(struct http_sink *sink, const void *data, size_t n_bytes, struct error *err);
+};
+
 /* AWS's signature, version 4, for the service s3. The body is not part of it (UNSIGNED-PAYLOAD). Such a
  * request goes through a client without redirects, since a signature is for one host; its query must be
  * sorted, each name with "=", and escaped in upper case: it is signed as it stands. A header line without
@@ -89,6 +99,7 @@ struct http_request { /* the caller's until done; zero it before each start */
 	size_t data_len;
 	struct http_source *source; /* or a body that is pulled */
 	uint64_t source_len;
+	struct http_sink *sink;             /* or NULL: the answer is kept */
 	const struct http_signing *signing; /* or NULL; instead of token and netrc */
 	size_t answer_max_bytes; /* kept of the answer's body; a good answer that is longer is OPERATOR */
 
@@ -107,7 +118,7 @@ struct http_request { /* the caller's until done; zero it before each start */
 	void *easy;                       /* CURL; NULL while not running */
 	void *header_list;                /* curl_slist */
 	char *detail;                     /* curl's error buffer */
-	bool is_paused;                   /* the source had nothing */
+	bool is_paused;                   /* the source had nothing, or the sink took nothing */
 	bool is_throttled;                /* the rate had nothing; linked below */
 	bool is_ending;                   /* done is posted */
 	bool is_answer_long;              /* cut off */

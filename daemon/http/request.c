@@ -83,12 +83,36 @@ static int on_seek(void *ctx, curl_off_t offset, int whence)
 	return CURL_SEEKFUNC_OK;
 }
 
+static size_t write_sink(struct http_request *req, const char *data, size_t n_bytes)
+{
+	switch (req->sink->write(req->sink, data, n_bytes, &req->err)) {
+	case 0:
+		return n_bytes;
+	case HTTP_SINK_WAIT:
+		req->is_paused = true;
+		request_pause(req);
+		return CURL_WRITEFUNC_PAUSE;
+	default:
+		return CURL_WRITEFUNC_ERROR;
+	}
+}
+
+static bool is_good_answer(const struct http_request *req)
+{
+	long status = 0;
+
+	curl_easy_getinfo(req->easy, CURLINFO_RESPONSE_CODE, &status);
+	return status >= 200 && status < 300;
+}
+
 static size_t on_write(char *data, size_t size, size_t n, void *ctx)
 {
 	struct http_request *req = ctx;
 	size_t n_bytes = size * n;
 	size_t n_free = req->answer.max - req->answer.len;
 
+	if (req->sink != NULL && is_good_answer(req))
+		return write_sink(req, data, n_bytes);
 	if (n_bytes > n_free) {
 		req->is_answer_long = true;
 		buf_append(&req->answer, data, n_free);
@@ -197,9 +221,9 @@ static void set_method(struct setter *s, struct http_request *req)
 {
 	bool is_read = req->method == HTTP_GET || req->method == HTTP_HEAD;
 
-	/* An answer is small, and one that trickles must end, too; what is sent may take as long as it moves.
-	 */
-	if (is_read && req->client->whole_timeout_ms == 0)
+	/* An answer is small, and one that trickles must end, too; what is sent may take as long as it moves,
+	 * and so may what a sink takes. */
+	if (is_read && req->client->whole_timeout_ms == 0 && req->sink == NULL)
 		SET(s, CURLOPT_TIMEOUT, READ_TIMEOUTS * req->client->stall_timeout_s);
 	SET(s, CURLOPT_FOLLOWLOCATION, is_read && !req->client->no_redirects ? 1L : 0L);
 	SET(s, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);

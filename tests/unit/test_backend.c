@@ -1196,6 +1196,144 @@ static int stop_server(void **state)
 	return 0;
 }
 
+/* Reading */
+
+struct reading {
+	struct backend_read read;
+	struct buf text;
+	struct timer timer;
+	unsigned n_done, n_waits; /* so many times the next piece has to wait */
+};
+
+static void on_reading(struct backend_read *read)
+{
+	CONTAINER_OF(read, struct reading, read)->n_done++;
+	loop_stop(&loop);
+}
+
+static void on_reading_due(struct timer *timer)
+{
+	backend_read_resume(&CONTAINER_OF(timer, struct reading, timer)->read);
+}
+
+static void on_reading_closed(struct timer *timer)
+{
+	(void)timer;
+	loop_stop(&loop);
+}
+
+static int take_reading(struct backend_read *read, const void *data, size_t n_bytes, struct error *err)
+{
+	struct reading *r = CONTAINER_OF(read, struct reading, read);
+	(void)err;
+
+	if (r->n_waits > 0) {
+		r->n_waits--;
+		timer_set(&r->timer, 1);
+		return HTTP_SINK_WAIT;
+	}
+	buf_append(&r->text, data, n_bytes);
+	r->n_waits = r->text.len < MIB(1) ? 1 : 0;
+	return 0;
+}
+
+static int refuse_reading(struct backend_read *read, const void *data, size_t n_bytes, struct error *err)
+{
+	(void)read, (void)data, (void)n_bytes;
+	error_set(err, ERROR_PERMANENT, "it is not to my taste");
+	return HTTP_SINK_FAILED;
+}
+
+static void read_key(struct reading *r, const char *key, bool looks_only)
+{
+	*r = (struct reading){ .read.done = on_reading, .read.write = looks_only ? NULL : take_reading };
+	buf_init(&r->text, LONG);
+	timer_init(&r->timer, &loop, on_reading_due);
+	backend_read_start(backend, &r->read, key);
+	assert_int_equal(r->n_done, 0);
+	loop_run(&loop);
+	assert_int_equal(r->n_done, 1);
+	timer_close(&r->timer, on_reading_closed);
+	loop_run(&loop);
+}
+
+/* Of a cache that holds LONG_BYTES of x as nar/long. */
+static void check_reading(size_t long_bytes)
+{
+	static const char *const bad[] = { "../etc/passwd",      "nar/../../x", "/etc/passwd",
+		                           "http://elsewhere/x", "a b",         "" };
+	struct reading r;
+
+	read_key(&r, "nar/long", false);
+	if (r.read.err.kind != ERROR_NONE)
+		fail_msg("%s", r.read.err.text);
+	assert_true(r.read.found);
+	assert_int_equal(r.read.size_bytes, long_bytes);
+	assert_int_equal(r.text.len, long_bytes);
+	for (size_t i = 0; i < long_bytes; i++)
+		if (r.text.data[i] != 'x')
+			fail_msg("byte %zu is another", i);
+	buf_fini(&r.text);
+	read_key(&r, "nar/long", true);
+	assert_true(r.read.found);
+	assert_int_equal(r.read.size_bytes, long_bytes);
+	assert_int_equal(r.text.len, 0);
+	read_key(&r, "nar/none", false);
+	assert_int_equal(r.read.err.kind, ERROR_NONE);
+	assert_false(r.read.found);
+	for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
+		read_key(&r, bad[i], false);
+		assert_int_equal(r.read.err.kind, ERROR_PERMANENT);
+	}
+
+	r = (struct reading){ .read.done = on_reading, .read.write = refuse_reading };
+	backend_read_start(backend, &r.read, "nar/long");
+	loop_run(&loop);
+	assert_int_equal(r.read.err.kind, ERROR_PERMANENT);
+	assert_non_null(strstr(r.read.err.text, "taste"));
+	r = (struct reading){ .read.done = on_reading, .read.write = take_reading };
+	buf_init(&r.text, LONG);
+	backend_read_start(backend, &r.read, "nar/long");
+	backend_read_cancel(&r.read);
+	assert_int_equal(r.n_done, 0);
+	loop_run(&loop);
+	assert_int_equal(r.n_done, 1);
+	assert_int_equal(r.read.err.kind, ERROR_CANCELED);
+	buf_fini(&r.text);
+}
+
+static void make_long(const char *top, size_t n_bytes)
+{
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/nar", top);
+	mkdir(path, 0755);
+	snprintf(path, sizeof(path), "%s/nar/long", top);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	for (size_t i = 0; i < n_bytes; i++)
+		putc('x', file);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void an_object_of_a_directory_is_read_as_fast_as_it_is_taken(void **state)
+{
+	(void)state;
+	mkdir(cache_dir, 0755);
+	make_long(cache_dir, 3000001);
+	check_reading(3000001);
+}
+
+static void an_object_behind_http_is_read_as_fast_as_it_is_taken(void **state)
+{
+	(void)state;
+	make_long(server.root, 3000001);
+	open_mode("ok");
+	check_reading(3000001);
+	close_base();
+}
+
 #define DIR_TEST(test) cmocka_unit_test_setup_teardown(test, make_dir_cache, drop_dir_cache)
 
 int main(void)
@@ -1230,6 +1368,8 @@ int main(void)
 		cmocka_unit_test(a_probe_can_be_canceled),
 		cmocka_unit_test(a_look_can_be_canceled),
 		cmocka_unit_test(an_upstream_is_only_asked),
+		DIR_TEST(an_object_of_a_directory_is_read_as_fast_as_it_is_taken),
+		cmocka_unit_test(an_object_behind_http_is_read_as_fast_as_it_is_taken),
 		cmocka_unit_test(nginx_takes_all_of_it),
 	};
 

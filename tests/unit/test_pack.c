@@ -13,6 +13,7 @@
 #include "daemon/format/hash.h"
 #include "daemon/format/nar.h"
 #include "daemon/pack/pack.h"
+#include "daemon/pack/unpack.h"
 #include "tests/unit/test.h"
 
 static struct loop loop;
@@ -531,6 +532,85 @@ static void many_packs_at_once_share_a_small_pool(void **state)
 #define TWO_JOBS(test) cmocka_unit_test_setup_teardown(test, open_two_jobs, close_all)
 #define ONE_JOB(test)  cmocka_unit_test_setup_teardown(test, open_one_job, close_all)
 
+/* ---- unpacking -------------------------------------------------------------------------------- */
+
+/* Feeds FILE in pieces of N_PIECE bytes as what INFO's NAR is packed into. */
+static int unpack_all(const char *compression, const struct buf *file, size_t n_piece,
+                      const struct path_info *info, struct error *err)
+{
+	struct unpack *unpack;
+	int rc;
+
+	assert_int_equal(unpack_new(&unpack, compression, err), 0);
+	rc = 0;
+	for (size_t i = 0; i < file->len && rc == 0; i += n_piece)
+		rc = unpack_feed(unpack, file->data + i, file->len - i < n_piece ? file->len - i : n_piece,
+		                 info->nar_size, err);
+	if (rc == 0)
+		rc = unpack_end(unpack, info->nar_hash, info->nar_size, err);
+	unpack_free(unpack);
+	return rc;
+}
+
+static void compress(const struct buf *from, struct buf *to)
+{
+	size_t max = ZSTD_compressBound(from->len);
+	char *room;
+
+	buf_init(to, max + 1);
+	room = buf_reserve(to, max);
+	assert_non_null(room);
+	to->len = ZSTD_compress(room, max, from->data, from->len, 3);
+	assert_false(ZSTD_isError(to->len));
+}
+
+static void what_a_cache_holds_is_unpacked_and_known_by_its_hash(void **state)
+{
+	struct file file;
+	struct buf packed;
+	struct error err;
+	(void)state;
+
+	make_file(&file, 3000000);
+	compress(&file.nar, &packed);
+	assert_int_equal(unpack_all("zstd", &packed, 100000, &file.info, &err), 0);
+	assert_int_equal(unpack_all("zstd", &packed, packed.len, &file.info, &err), 0);
+	assert_int_equal(unpack_all("none", &file.nar, 65536, &file.info, &err), 0);
+	buf_fini(&packed);
+	forget_file(&file);
+}
+
+static void what_is_cut_off_longer_garbage_or_another_nar_is_told(void **state)
+{
+	struct file file;
+	struct buf packed;
+	struct path_info other;
+	struct unpack *unpack;
+	struct error err;
+	(void)state;
+
+	make_file(&file, 300000);
+	compress(&file.nar, &packed);
+	other = file.info;
+	other.nar_hash[0] ^= 1;
+	assert_int_equal(unpack_all("zstd", &packed, 4096, &other, &err), -1);
+	assert_int_equal(err.kind, ERROR_PERMANENT);
+	other = file.info;
+	other.nar_size--;
+	assert_int_equal(unpack_all("zstd", &packed, 4096, &other, &err), -1);
+	assert_int_equal(err.kind, ERROR_PERMANENT);
+	packed.len -= 10;
+	assert_int_equal(unpack_all("zstd", &packed, 4096, &file.info, &err), -1);
+	assert_int_equal(err.kind, ERROR_PERMANENT);
+	packed.len = 0;
+	assert_int_equal(unpack_all("zstd", &packed, 4096, &file.info, &err), -1);
+	assert_int_equal(unpack_all("zstd", &file.nar, 4096, &file.info, &err), -1);
+	assert_int_equal(err.kind, ERROR_PERMANENT);
+	assert_int_equal(unpack_new(&unpack, "xz", &err), 1);
+	buf_fini(&packed);
+	forget_file(&file);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -545,6 +625,8 @@ int main(void)
 		TWO_JOBS(a_running_pack_is_canceled_before_its_end),
 		ONE_JOB(a_waiting_pack_is_canceled_without_having_run),
 		ONE_JOB(many_packs_at_once_share_a_small_pool),
+		ONE_JOB(what_a_cache_holds_is_unpacked_and_known_by_its_hash),
+		ONE_JOB(what_is_cut_off_longer_garbage_or_another_nar_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
