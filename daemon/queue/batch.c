@@ -197,6 +197,8 @@ static const verb_fn verbs[QUEUE_N_VERBS] = {
 	[QUEUE_UNFINISHED_ROOTS] = requests_unfinished,
 	[QUEUE_UNPROTECT] = admin_unprotect,
 	[QUEUE_PRUNE] = admin_prune,
+	[QUEUE_DOUBT] = believed_doubt,
+	[QUEUE_KNOWN] = believed_known,
 	[QUEUE_CHORES] = chores_run,
 };
 
@@ -261,12 +263,15 @@ static void merge(struct queue_effects *to, const struct queue_effects *from, si
 /* What the cache, the store or the hook's request would tell us again. Of all else somebody was told that it
  * is done, and it must not be undone by a power cut. */
 static const bool may_be_lost[QUEUE_N_VERBS] = {
-	[QUEUE_CLAIM_ROOTS] = true, [QUEUE_EXPAND_ROOT] = true,      [QUEUE_PRESENCE] = true,
-	[QUEUE_PAGE] = true,        [QUEUE_END_ROOT] = true,         [QUEUE_CLAIM] = true,
-	[QUEUE_PUBLISH] = true,     [QUEUE_FINISH] = true,           [QUEUE_DEFER] = true,
-	[QUEUE_FAIL] = true,        [QUEUE_RELEASE] = true,          [QUEUE_REFRESH] = true,
-	[QUEUE_EXPLAIN] = true,     [QUEUE_UNFINISHED_ROOTS] = true, [QUEUE_PRUNE] = true,
-	[QUEUE_CHORES] = true,
+	[QUEUE_CLAIM_ROOTS] = true, [QUEUE_EXPAND_ROOT] = true,
+	[QUEUE_PRESENCE] = true,    [QUEUE_PAGE] = true,
+	[QUEUE_END_ROOT] = true,    [QUEUE_CLAIM] = true,
+	[QUEUE_PUBLISH] = true,     [QUEUE_FINISH] = true,
+	[QUEUE_DEFER] = true,       [QUEUE_FAIL] = true,
+	[QUEUE_RELEASE] = true,     [QUEUE_REFRESH] = true,
+	[QUEUE_EXPLAIN] = true,     [QUEUE_UNFINISHED_ROOTS] = true,
+	[QUEUE_PRUNE] = true,       [QUEUE_CHORES] = true,
+	[QUEUE_DOUBT] = true,       [QUEUE_KNOWN] = true,
 };
 
 /* Returns -1 when the transaction itself is lost; ERR says why. */

@@ -223,6 +223,13 @@ void usage_sum(struct usage_change *to, const struct usage_change *change);
 int usage_add(struct queue_db *q, int64_t cache_id, int64_t now, const struct usage_change *change,
               struct error *err) MUST_CHECK;
 
+/* ---- believed.c */
+
+int read_believed(struct db *db, struct queue_read *read) MUST_CHECK;
+void beliefs_free(struct queue_read *read);
+int believed_doubt(struct queue_db *q, struct queue_op *op);
+int believed_known(struct queue_db *q, struct queue_op *op);
+
 /* ---- the operations, by verb */
 
 int requests_add(struct queue_db *q, struct queue_op *op);

@@ -118,6 +118,8 @@ enum queue_verb {
 	QUEUE_UNFINISHED_ROOTS,
 	QUEUE_UNPROTECT,
 	QUEUE_PRUNE,
+	QUEUE_DOUBT,
+	QUEUE_KNOWN,
 	QUEUE_CHORES, /* the queue's own */
 	QUEUE_N_VERBS,
 };
@@ -397,12 +399,45 @@ struct queue_prune {
 	bool more; /* out: call again */
 };
 
+/* QUEUE_DOUBT: a person had it looked at: these paths are not, or not rightly, on CACHE. Nothing is known of
+ * them there and on its upstreams any more, not what keeps for ever either. */
+struct queue_doubt {
+	struct queue_op op;
+	size_t cache;
+	const char *const *paths;
+	size_t n_paths;
+};
+
+/* QUEUE_KNOWN: was each path handed over, as far as is remembered; or is it, for every one of CACHES, there
+ * (or in an upstream of it), or has it a job there, ended or not? */
+struct queue_known {
+	struct queue_op op;
+	int64_t now_unix_s;
+	uint64_t caches;
+	const char *const *paths;
+	size_t n_paths;
+	bool *is_known; /* the caller's array */
+};
+
 /* ---- listings: a second connection, a thread of its own; they never wait for writers --------------- */
 
 struct queue_read;
 struct reader;
 typedef void (*queue_read_fn)(struct queue_read *read);
-enum queue_read_verb { QUEUE_LIST, QUEUE_SHOW, QUEUE_CAUSES, QUEUE_WAIT, QUEUE_SUMMARY };
+enum queue_read_verb {
+	QUEUE_LIST,
+	QUEUE_SHOW,
+	QUEUE_CAUSES,
+	QUEUE_WAIT,
+	QUEUE_SUMMARY,
+	QUEUE_BELIEVED,
+};
+
+/* A path that is believed to be on a cache. */
+struct queue_belief {
+	struct path_info info;
+	bool was_uploaded; /* by us, as far as is remembered */
+};
 
 /* One row of `list` and `show`. */
 struct queue_row {
@@ -436,7 +471,7 @@ struct queue_read {
 	struct reader *reader; /* the queue's own */
 	/* in */
 	const char *path;  /* SHOW: of one path; LIST: NULL */
-	const char *cache; /* LIST: or NULL */
+	const char *cache; /* LIST: or NULL; BELIEVED: the one */
 	int state;         /* LIST: enum job_state, or -1 all unfinished, -2 all */
 	int64_t after_id;  /* LIST: pages by key */
 	size_t n_max;
@@ -452,6 +487,10 @@ struct queue_read {
 	size_t n_causes;
 	struct queue_wait_state wait;
 	bool tag_known;
+	/* BELIEVED: by key in pages, N_MAX at most QUEUE_PAGE_MAX; n_total only on the first page */
+	struct queue_belief *beliefs;
+	size_t n_beliefs;
+	uint64_t n_total;
 	/* SUMMARY */
 	int64_t oldest_unfinished_unix_s; /* 0: none */
 	uint64_t pinned_paths, pinned_nar_bytes, unprotected;

@@ -463,6 +463,8 @@ static int run_verb(struct db *db, struct queue_read *read)
 		return read_wait(db, read);
 	case QUEUE_SUMMARY:
 		return read_summary(db, read);
+	case QUEUE_BELIEVED:
+		return read_believed(db, read);
 	}
 	return error_set(&read->err, ERROR_PERMANENT, "no such listing");
 }
@@ -538,6 +540,9 @@ static void clear(struct queue_read *read)
 	read->n_causes = 0;
 	read->last_id = 0;
 	read->tag_known = false;
+	read->beliefs = NULL;
+	read->n_beliefs = 0;
+	read->n_total = 0;
 }
 
 void queue_read_fini(struct queue_read *read)
@@ -559,6 +564,7 @@ void queue_read_fini(struct queue_read *read)
 		free(cause->error_kind);
 		free(cause->example_path);
 	}
+	beliefs_free(read);
 	free(read->rows);
 	free(read->causes);
 	clear(read);

@@ -2283,6 +2283,98 @@ static void pages_that_a_restart_cut_off_are_done_after_it(void **state)
 	assert_counts_survive();
 }
 
+/* ---- what is believed ----------------------------------------------------------------------------- */
+
+static struct queue_read believed;
+
+static void on_believed(struct queue_read *read)
+{
+	(void)read;
+}
+
+static void read_believed_after(int64_t after_id, size_t n_max)
+{
+	believed = (struct queue_read){
+		.verb = QUEUE_BELIEVED, .cache = "main", .after_id = after_id, .n_max = n_max
+	};
+	queue_read_start(queue, &believed, on_believed);
+	loop_run(&loop);
+	if (believed.err.kind != ERROR_NONE)
+		fail_msg("%s", believed.err.text);
+}
+
+static bool is_known(int path, uint64_t caches)
+{
+	const char *const paths[] = { P(path) };
+	bool known = false;
+	struct queue_known op = {
+		.now_unix_s = now, .caches = caches, .paths = paths, .n_paths = 1, .is_known = &known
+	};
+
+	must_run(&op.op, QUEUE_KNOWN);
+	return known;
+}
+
+static void what_is_believed_to_be_there_is_read_in_pages_until_it_is_doubted(void **state)
+{
+	const struct node nodes[] = { { .path = 1 },
+		                      { .path = 2, .refs = { 1 } },
+		                      { .path = 3, .refs = { 1, 3 } } };
+	const char *const doubted[] = { P(2), P(1) };
+	struct queue_doubt doubt = { .cache = MAIN, .paths = doubted, .n_paths = 2 };
+	struct queue_job job;
+	(void)state;
+
+	push_with(nodes, 3, (struct page_options){ .caches = 1 });
+	job = take(1);
+	finish_at(&job, JOB_IN_UPSTREAM, NIXOS);
+	upload(2);
+	upload(3);
+	read_believed_after(0, 1);
+	assert_int_equal(believed.n_total, 2); /* what an upstream has is not there */
+	assert_int_equal(believed.n_beliefs, 1);
+	assert_string_equal(believed.beliefs[0].info.path, P(2));
+	assert_true(believed.beliefs[0].was_uploaded);
+	assert_int_equal(believed.beliefs[0].info.n_references, 1);
+	assert_string_equal(believed.beliefs[0].info.references[0], P(1));
+	{
+		int64_t last = believed.last_id;
+
+		queue_read_fini(&believed);
+		read_believed_after(last, 10);
+	}
+	assert_int_equal(believed.n_beliefs, 1);
+	assert_string_equal(believed.beliefs[0].info.path, P(3));
+	assert_int_equal(believed.beliefs[0].info.n_references, 2); /* itself, too */
+	queue_read_fini(&believed);
+
+	must_run(&doubt.op, QUEUE_DOUBT);
+	read_believed_after(0, 10);
+	assert_int_equal(believed.n_beliefs, 1);
+	queue_read_fini(&believed);
+	/* What the upstream was said to have is doubted, too: nothing may be published on the word of it. */
+	push_with(&(const struct node){ .path = 4, .refs = { 1 } }, 1, (struct page_options){ .caches = 1 });
+	assert_int_equal(claim_from(MAIN, &job, 1), 1);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+}
+
+static void a_path_is_known_that_was_handed_over_or_has_a_job_or_is_there(void **state)
+{
+	const struct node nodes[] = { { .path = 1 }, { .path = 2, .refs = { 1 } } };
+	(void)state;
+
+	assert_false(is_known(2, 1));
+	push_with(nodes, 2, (struct page_options){ .caches = 1 });
+	assert_true(is_known(2, 3)); /* handed over: for whatever cache */
+	assert_true(is_known(1, 1));
+	assert_false(is_known(1, 3));
+	upload(1);
+	assert_true(is_known(1, 1));
+	assert_false(is_known(1, 1 << OTHER));
+	assert_false(is_known(7, 1));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -2353,6 +2445,8 @@ int main(void)
 		TEST(everything_of_a_large_store_ends_whatever_the_order),
 		TEST(a_path_with_many_referrers_wakes_and_blocks_them_in_pages),
 		TEST(pages_that_a_restart_cut_off_are_done_after_it),
+		TEST(what_is_believed_to_be_there_is_read_in_pages_until_it_is_doubted),
+		TEST(a_path_is_known_that_was_handed_over_or_has_a_job_or_is_there),
 	};
 
 	faulty_vfs_install();
