@@ -151,7 +151,9 @@ static void on_nar_asked(struct backend_op *op)
 		return;
 	}
 	cache_answered(u->cache, BREAKER_ASK_NAR, u->is_probe);
-	if (op->found && (op->file_size > 0 || u->was_nar_there)) {
+	if (op->found && u->was_info_there) {
+		record_finish(u, JOB_PRESENT, u->cache->number);
+	} else if (op->found && (op->file_size > 0 || u->was_nar_there)) {
 		u->job.has_file_hash = false;
 		u->job.file_size = op->file_size;
 		nar_is_there(u);
@@ -404,6 +406,13 @@ static bool sends_last(const struct upload *u)
 	       config->exclude_closures_over_bytes > 0;
 }
 
+/* A forced job does not believe the narinfo that its NAR is there, if it is one that it would send. */
+static bool must_see_nar(const struct upload *u)
+{
+	return u->job.force && u->link->backend->ops->kind == PUBLISH_SEPARATE &&
+	       strcmp(u->asks[0].op.nar_url, u->nar_key) == 0;
+}
+
 static void asked(struct upload *u)
 {
 	const struct upload_ask *own = &u->asks[0];
@@ -411,6 +420,11 @@ static void asked(struct upload *u)
 	crash_point(UPLOAD_ASKED);
 	if (own->op.err.kind == ERROR_NONE)
 		cache_answered(u->cache, BREAKER_ASK, u->is_probe);
+	if (own->op.found && !u->closing && must_see_nar(u)) {
+		u->was_info_there = true;
+		ask_nar(u);
+		return;
+	}
 	if (own->op.found) {
 		record_finish(u, JOB_PRESENT, own->endpoint);
 		return;

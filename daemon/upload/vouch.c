@@ -4,6 +4,7 @@
 #include "daemon/format/narinfo.h"
 #include "daemon/format/signature.h"
 #include "daemon/upload/transfer.h"
+#include "daemon/upload/vouch.h"
 
 #define SIG_MAX_BYTES KIB(1)
 
@@ -20,12 +21,10 @@ bool vouch_is_signed_by(const struct path_info *info, const char *key_text)
 	return false;
 }
 
-/* May we vouch for it? `built`: built here, content-addressed, or somebody trusted vouches already. */
-static bool should_sign(const struct upload *u)
+/* `built`: built here, content-addressed, or somebody trusted vouches already. */
+bool vouch_is_for(const struct config *config, const struct cache_config *cache, const struct path_info *info)
 {
-	const struct config *config = u->cache->uploader->config;
-
-	switch (u->cache->config->sign) {
+	switch (cache->sign) {
 	case SIGN_NO:
 		return false;
 	case SIGN_CLOSURE:
@@ -33,11 +32,11 @@ static bool should_sign(const struct upload *u)
 	case SIGN_BUILT:
 		break;
 	}
-	if (u->job.info.ultimate || u->job.info.ca != NULL)
+	if (info->ultimate || info->ca != NULL)
 		return true;
 	for (size_t i = 0; i < config->n_upstreams; i++)
 		for (size_t k = 0; k < config->upstreams[i].public_keys.n; k++)
-			if (vouch_is_signed_by(&u->job.info, config->upstreams[i].public_keys.items[k]))
+			if (vouch_is_signed_by(info, config->upstreams[i].public_keys.items[k]))
 				return true;
 	return false;
 }
@@ -53,7 +52,8 @@ void vouch_free(struct upload *u)
 
 int vouch_sign(struct upload *u, struct error *err)
 {
-	size_t n_keys = should_sign(u) ? u->link->n_keys : 0;
+	bool is_ours = vouch_is_for(u->cache->uploader->config, u->cache->config, &u->job.info);
+	size_t n_keys = is_ours ? u->link->n_keys : 0;
 	struct buf buf;
 
 	vouch_free(u);
