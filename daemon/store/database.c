@@ -291,3 +291,50 @@ int database_query_outputs(struct database *database, const char *derivation, ch
 	*ret_n = n;
 	return 0;
 }
+
+static int append_built(struct database *database, sqlite3_stmt *stmt, char ***ret, size_t *ret_n,
+                        int64_t *ret_last_id, struct error *err)
+{
+	int rc;
+
+	while ((rc = step(database, stmt, err)) == 1) {
+		char *path = NULL;
+
+		if (copy_column(stmt, 1, &path, err) < 0 ||
+		    store_path_check(path != NULL ? path : "", database->store_dir, err) < 0) {
+			free(path);
+			return -1;
+		}
+		if (texts_append(ret, ret_n, path) < 0)
+			return no_memory(err);
+		*ret_last_id = sqlite3_column_int64(stmt, 0);
+	}
+	return rc;
+}
+
+int database_query_built(struct database *database, int64_t since_unix_s, int64_t after_id, size_t n_max,
+                         char ***ret, size_t *ret_n, int64_t *ret_last_id, struct error *err)
+{
+	CLEANUP(finalize) sqlite3_stmt *stmt = NULL;
+	int64_t last_id = after_id;
+	char **list = NULL;
+	size_t n = 0;
+
+	if (sqlite3_prepare_v2(database->db,
+	                       "SELECT id, path FROM ValidPaths WHERE id > ? AND ultimate = 1"
+	                       " AND registrationTime >= ? ORDER BY id LIMIT ?",
+	                       -1, &stmt, NULL) != SQLITE_OK ||
+	    sqlite3_bind_int64(stmt, 1, after_id) != SQLITE_OK ||
+	    sqlite3_bind_int64(stmt, 2, since_unix_s) != SQLITE_OK ||
+	    sqlite3_bind_int64(stmt, 3, (sqlite3_int64)n_max) != SQLITE_OK)
+		return fail(database, err);
+	if (append_built(database, stmt, &list, &n, &last_id, err) < 0) {
+		texts_free(list, n);
+		err->kind = ERROR_TRANSIENT;
+		return -1;
+	}
+	*ret = list;
+	*ret_n = n;
+	*ret_last_id = last_id;
+	return 0;
+}

@@ -23,5 +23,9 @@ int database_query_path_info(struct database *database, const char *path, struct
                              struct error *err) MUST_CHECK;
 int database_query_outputs(struct database *database, const char *derivation, char ***ret, size_t *ret_n,
                            struct error *err) MUST_CHECK;
+/* Up to N_MAX paths that were built here and registered at SINCE or later, whose rows come after AFTER_ID,
+ * and the id of the last one's row. The caller's to texts_free. */
+int database_query_built(struct database *database, int64_t since_unix_s, int64_t after_id, size_t n_max,
+                         char ***ret, size_t *ret_n, int64_t *ret_last_id, struct error *err) MUST_CHECK;
 
 #endif

@@ -336,3 +336,44 @@ void store_outputs_start(struct store *store, struct store_outputs_query *query,
 	query->n_outputs = 0;
 	store_post(store, &query->job, run_outputs, finish_outputs);
 }
+
+/* --- What was built here. --- */
+
+static int built_from_database(struct database *database, void *ctx, struct error *err)
+{
+	struct store_built_query *query = ctx;
+
+	texts_free(query->paths, query->n_paths);
+	query->paths = NULL;
+	query->n_paths = 0;
+	return database_query_built(database, query->since_unix_s, query->after_id, STORE_BUILT_PAGE,
+	                            &query->paths, &query->n_paths, &query->last_id, err);
+}
+
+static void run_built(struct store_job *job)
+{
+	struct store_built_query *query = CONTAINER_OF(job, struct store_built_query, job);
+
+	if (store_ask_database(job->store, built_from_database, query, &query->err) == 0)
+		return;
+	texts_free(query->paths, query->n_paths);
+	query->paths = NULL;
+	query->n_paths = 0;
+}
+
+static void finish_built(struct store_job *job)
+{
+	struct store_built_query *query = CONTAINER_OF(job, struct store_built_query, job);
+
+	query->done(query);
+}
+
+void store_built_start(struct store *store, struct store_built_query *query, store_built_fn done)
+{
+	query->done = done;
+	query->err = (struct error){ 0 };
+	query->paths = NULL;
+	query->n_paths = 0;
+	query->last_id = query->after_id;
+	store_post(store, &query->job, run_built, finish_built);
+}

@@ -56,4 +56,21 @@ struct store_outputs_query { /* the caller's until done */
 };
 void store_outputs_start(struct store *store, struct store_outputs_query *query, store_outputs_fn done);
 
+/* What was built here, by key in pages, as the store's own database says: nix-daemon is not asked, since it
+ * would have to be for each path that there is. */
+#define STORE_BUILT_PAGE 256
+struct store_built_query;
+typedef void (*store_built_fn)(struct store_built_query *query);
+struct store_built_query { /* the caller's until done */
+	store_built_fn done;
+	struct error err;
+	int64_t since_unix_s; /* registered then or later */
+	int64_t after_id;     /* 0: from the beginning; else the last page's last_id */
+	char **paths;         /* up to STORE_BUILT_PAGE; the caller's to free, with each text */
+	size_t n_paths;       /* fewer: it was the last page */
+	int64_t last_id;
+	struct store_job job;
+};
+void store_built_start(struct store *store, struct store_built_query *query, store_built_fn done);
+
 #endif
