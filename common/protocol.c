@@ -24,6 +24,9 @@ enum key_id {
 	KEY_LIMIT,
 	KEY_UNTIL,
 	KEY_REQUEST,
+	KEY_DEEP,
+	KEY_REPAIR,
+	KEY_SINCE,
 	N_KEYS,
 };
 
@@ -48,6 +51,9 @@ static const struct key keys[N_KEYS] = {
 	[KEY_LIMIT] = { "limit", TYPE_NUMBER, offsetof(struct request, limit) },
 	[KEY_UNTIL] = { "until", TYPE_NUMBER, offsetof(struct request, until) },
 	[KEY_REQUEST] = { "request", TYPE_NUMBER, offsetof(struct request, request_id) },
+	[KEY_DEEP] = { "deep", TYPE_FLAG, offsetof(struct request, deep) },
+	[KEY_REPAIR] = { "repair", TYPE_FLAG, offsetof(struct request, repair) },
+	[KEY_SINCE] = { "since", TYPE_NUMBER, offsetof(struct request, since) },
 };
 
 #define BIT(key) (1U << (key))
@@ -79,6 +85,9 @@ static const struct verb_rule verbs[] = {
 	[VERB_RESUME] = { "resume", BIT(KEY_CACHE) | BIT(KEY_ALL), BIT(KEY_CACHE) | BIT(KEY_ALL),
 	                  "a cache or 'all yes'" },
 	[VERB_CONFIG] = { "config", 0, 0, NULL },
+	[VERB_VERIFY] = { "verify", BIT(KEY_CACHE) | BIT(KEY_DEEP) | BIT(KEY_REPAIR), BIT(KEY_CACHE),
+	                  "a cache" },
+	[VERB_CATCH_UP] = { "catch-up", BIT(KEY_SINCE) | BIT(KEY_CACHE), 0, NULL },
 };
 
 const char *verb_name(enum verb verb)
@@ -271,6 +280,8 @@ static int check_whole(const struct parser *p, struct error *err)
 		return error_set(err, ERROR_PERMANENT, "%s needs %s", rule->name, rule->needs_text);
 	if (p->req.verb == VERB_SHOW && p->req.n_paths > 1)
 		return error_set(err, ERROR_PERMANENT, "show takes one path");
+	if (p->req.verb == VERB_VERIFY && p->req.n_caches > 1)
+		return error_set(err, ERROR_PERMANENT, "verify takes one cache");
 	if (p->next != p->end)
 		return error_set(err, ERROR_PERMANENT, "line %u: something follows 'end'", p->line + 1);
 	return 0;

@@ -33,6 +33,8 @@ enum verb {
 	VERB_PAUSE,
 	VERB_RESUME,
 	VERB_CONFIG,
+	VERB_VERIFY,
+	VERB_CATCH_UP,
 };
 
 const char *verb_name(enum verb verb);
@@ -45,8 +47,8 @@ struct request {
 	const char *caches[REQUEST_MAX_CACHES];
 	size_t n_caches;
 	const char *derivation, *tag, *state;
-	bool force, failed, all;
-	int64_t after, limit, until, request_id;
+	bool force, failed, all, deep, repair;
+	int64_t after, limit, until, since, request_id;
 	void *memory; /* what request_parse made; everything above points into it */
 };
 

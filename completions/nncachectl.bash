@@ -7,7 +7,7 @@ _nncachectl_caches() {
 
 _nncachectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' word i
-	local verbs='status metrics list show push wait retry forget pause resume config hook use doctor run session'
+	local verbs='status metrics list show push catch-up wait retry forget pause resume verify config hook use doctor run session'
 	local options='--socket --json --help --version' words=''
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -41,7 +41,7 @@ _nncachectl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--tag | --timeout | --for | --public-key | --endpoint | --exclude-roots | --drain-timeout) return ;;
+	--tag | --timeout | --for | --since | --public-key | --endpoint | --exclude-roots | --drain-timeout) return ;;
 	esac
 	case $verb in
 	'') words=$verbs ;;
@@ -49,6 +49,7 @@ _nncachectl() {
 	metrics) options+=' --output' ;;
 	list) options+=' --state --cache' ;;
 	push) options+=' --stdin --to --force --no-wait --tag' ;;
+	catch-up) options+=' --since --to --dry-run --yes' ;;
 	wait) options+=' --tag --timeout' ;;
 	retry | forget) options+=' --failed --cache' ;;
 	pause)
@@ -65,6 +66,10 @@ _nncachectl() {
 		;;
 	use) options+=' --public-key --token-file --endpoint --dry-run --yes' ;;
 	doctor) options+=' --config --verbose' ;;
+	verify)
+		options+=' --repair --deep'
+		[[ $cur == -* ]] || words=$(_nncachectl_caches)
+		;;
 	config) [[ $prev != config ]] || words='check show' ;;
 	run | session)
 		options+=' --cache --config --exclude-roots --also --no-push --drain-timeout --best-effort'

@@ -45,6 +45,13 @@ static const struct option_spec push_options[] = {
 	{ "tag", "TAG", "a name to wait for them by", false },
 	{ 0 },
 };
+static const struct option_spec catch_up_options[] = {
+	{ "since", "DURATION", "built no longer ago than this: 90s 5m 2h 1d 1w (default)", false },
+	{ "to", "CACHE", "only to this cache; may be given more than once", false },
+	{ "dry-run", NULL, "only list them", false },
+	{ "yes", NULL, "do not ask", false },
+	{ 0 },
+};
 static const struct option_spec wait_options[] = {
 	{ "tag", "TAG", "wait for what was handed over with this tag", false },
 	{ "timeout", "DURATION", "give up after this time: 90s 5m 2h 1d 1w", false },
@@ -79,6 +86,11 @@ static const struct option_spec doctor_options[] = {
 	{ "verbose", NULL, "say more, also of what is well", false },
 	{ 0 },
 };
+static const struct option_spec verify_options[] = {
+	{ "repair", NULL, "upload again what can be mended by that", false },
+	{ "deep", NULL, "read, unpack and hash every NAR", false },
+	{ 0 },
+};
 static const struct option_spec no_options[] = { { 0 } };
 
 const struct command commands[] = {
@@ -100,6 +112,12 @@ const struct command commands[] = {
 	  "the\n"
 	  "store, such as ./result, stands for the path it leads to.",
 	  push_options, ctl_push },
+	{ "catch-up", "[--since DURATION] [--to CACHE]... [--dry-run] [--yes]",
+	  "find what was built and never reported",
+	  "Lists the paths that were built here and that no hook handed over, asks, and hands them over. "
+	  "Without\n"
+	  "a terminal it only lists, unless --yes is given.",
+	  catch_up_options, ctl_catch_up },
 	{ "wait", "[PATH...] [--tag TAG] [--timeout DURATION]", "wait until uploads are finished",
 	  "Waits until paths are on the caches with their closures; paths not handed over yet are. With a "
 	  "tag: for\n"
@@ -121,6 +139,11 @@ const struct command commands[] = {
 	  "accepted.",
 	  pause_options, ctl_pause },
 	{ "resume", "CACHE... | --all", "end a pause", "Ends a pause.", resume_options, ctl_resume },
+	{ "verify", "CACHE [--repair] [--deep]", "look whether a cache has what it should",
+	  "Asks a cache for all that is believed to be on it: narinfo, signature, the NAR it names, and what "
+	  "it\n"
+	  "refers to. Ends with status 4 if something is wrong, and stays so.",
+	  verify_options, ctl_verify },
 	{ "config", "check [FILE] | show [FILE]", "check the configuration, or show it",
 	  "check: says what is wrong with the configuration, and exits with 1 if something is.\n"
 	  "show: prints every setting in effect: the daemon's, or without one, those that it would start "

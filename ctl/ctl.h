@@ -42,6 +42,8 @@ int ctl_use(struct ctl *ctl);
 int ctl_run(struct ctl *ctl);
 int ctl_session(struct ctl *ctl);
 int ctl_doctor(struct ctl *ctl);
+int ctl_verify(struct ctl *ctl);
+int ctl_catch_up(struct ctl *ctl);
 
 /* Says "nncachectl: TEXT" on stderr, control characters escaped. */
 void ctl_say(const char *format, ...) PRINTF(1, 2);

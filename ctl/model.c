@@ -108,6 +108,13 @@ static const struct field job_fields[] = {
 	{ 0 },
 };
 
+static const struct field finding_fields[] = {
+	{ "cache", "cache", FIELD_TEXT },   { "path", "path", FIELD_TEXT },
+	{ "what", "what", FIELD_TEXT },     { "text", "text", FIELD_TEXT },
+	{ "repair", "repair", FIELD_TEXT }, { "upload", "upload", FIELD_TEXT },
+	{ "fault", "fault", FIELD_TEXT },   { 0 },
+};
+
 json_t *model_text(const char *text)
 {
 	json_t *value;
@@ -188,6 +195,11 @@ json_t *model_cause(const struct record *record)
 json_t *model_job(const struct record *record)
 {
 	return model_record(record, job_fields);
+}
+
+json_t *model_finding(const struct record *record)
+{
+	return model_record(record, finding_fields);
 }
 
 static bool is_time(const char *key)

@@ -19,6 +19,7 @@ json_t *model_cache(const struct record *record);
 json_t *model_upload(const struct record *record);
 json_t *model_cause(const struct record *record);
 json_t *model_job(const struct record *record);
+json_t *model_finding(const struct record *record);
 
 /* Changes every time in MODEL, at any depth, to RFC 3339 text, and 0 to null. */
 void model_dates(json_t *model);

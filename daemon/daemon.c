@@ -1,5 +1,5 @@
-/* Parts, from the bottom: loop, queue, store, roots, policy, uploader, intake, server. The server opens
- * when intake has made the roots of unfinished requests again, and stays open over a reload, in which
+/* Parts, from the bottom: loop, queue, store, roots, policy, uploader, verifier, intake, server. The server
+ * opens when intake has made the roots of unfinished requests again, and stays open over a reload, in which
  * everything below it is closed and made anew from the new settings: all that matters is in the queue.
  *
  * Failure modes: a part that cannot be opened at start ends the daemon with a sentence (hooks spool);
@@ -151,6 +151,8 @@ void daemon_show_parts(struct daemon *daemon)
 	struct server_parts parts = {
 		.queue = daemon->queue,
 		.uploader = daemon->uploader,
+		.verifier = daemon->verifier,
+		.store = daemon->store,
 		.store_dir = store_dir(daemon->store),
 		.config_error = daemon->config_error,
 		.roots_message = roots_message(daemon->roots),
@@ -352,6 +354,22 @@ static int open_uploader(struct daemon *daemon, struct error *err)
 	return uploader_open(&daemon->uploader, &config, err);
 }
 
+static int open_verifier(struct daemon *daemon, struct error *err)
+{
+	const struct verifier_config config = {
+		.loop = &daemon->loop,
+		.queue = daemon->queue,
+		.store = daemon->store,
+		.uploader = daemon->uploader,
+		.config = daemon->config,
+		.upstreams = daemon->upstreams,
+	};
+
+	if (daemon->uploader == NULL)
+		return 0;
+	return verifier_open(&daemon->verifier, &config, err);
+}
+
 static int open_intake(struct daemon *daemon, struct error *err)
 {
 	struct intake_config config = {
@@ -379,7 +397,7 @@ static int open_parts(struct daemon *daemon, struct error *err)
 	if (make_dirs(daemon->config, err) < 0 || open_queue(daemon, err) < 0 ||
 	    store_open(&daemon->store, &daemon->loop, daemon->config->store, err) < 0 ||
 	    open_roots(daemon, err) < 0 || policy_new(&daemon->policy, daemon->config, err) < 0 ||
-	    open_uploader(daemon, err) < 0 || open_intake(daemon, err) < 0)
+	    open_uploader(daemon, err) < 0 || open_verifier(daemon, err) < 0 || open_intake(daemon, err) < 0)
 		return -1;
 	if (daemon->uploader != NULL)
 		uploader_poke(daemon->uploader, ~UINT64_C(0));
@@ -487,12 +505,28 @@ static void close_intake(struct daemon *daemon)
 		close_uploader(daemon);
 }
 
+static void on_verifier_closed(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	daemon->verifier = NULL;
+	close_intake(daemon);
+}
+
+static void close_verifier(struct daemon *daemon)
+{
+	if (daemon->verifier != NULL)
+		verifier_close(daemon->verifier, on_verifier_closed, daemon);
+	else
+		close_intake(daemon);
+}
+
 static void on_server_closed(void *ctx)
 {
 	struct daemon *daemon = ctx;
 
 	daemon->server = NULL;
-	close_intake(daemon);
+	close_verifier(daemon);
 }
 
 static void close_parts(struct daemon *daemon)
@@ -507,7 +541,7 @@ static void close_parts(struct daemon *daemon)
 	if (daemon->server != NULL && daemon->stopping)
 		server_close(daemon->server, on_server_closed, daemon);
 	else
-		close_intake(daemon);
+		close_verifier(daemon);
 }
 
 void daemon_stop(struct daemon *daemon)

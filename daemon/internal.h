@@ -13,6 +13,7 @@
 #include "daemon/store/roots.h"
 #include "daemon/store/store.h"
 #include "daemon/upload/upload.h"
+#include "daemon/verify/verify.h"
 
 enum { N_SIGNALS = 3 };
 
@@ -28,6 +29,7 @@ struct daemon {
 	struct roots *roots;
 	struct policy *policy;
 	struct uploader *uploader;
+	struct verifier *verifier;
 	struct intake *intake;
 	struct server *server;
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];

@@ -37,6 +37,8 @@ void verb_config(struct session *s);
 void verb_list(struct session *s);
 void verb_show(struct session *s);
 void verb_wait(struct session *s);
+void verb_verify(struct session *s);
+void verb_catch_up(struct session *s);
 void verb_retry(struct session *s);
 void verb_forget(struct session *s);
 void verb_pause(struct session *s);

@@ -14,6 +14,8 @@
 #define SERVER_MAX_PER_UID  64
 
 struct server;
+struct store;
+struct verifier;
 
 struct server_enqueue;
 typedef void (*server_enqueued_fn)(struct server_enqueue *req);
@@ -49,6 +51,8 @@ struct server_config {
  * them NULL, then close them. */
 struct server_parts {
 	struct queue *queue;
+	struct store *store;
+	struct verifier *verifier; /* NULL: as uploader */
 	struct uploader *uploader; /* NULL: nothing is uploaded (the configuration is broken) */
 	const char *store_dir;     /* NULL: nothing can be enqueued */
 	const char *config_error;  /* or NULL */

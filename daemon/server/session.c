@@ -33,6 +33,8 @@ static const struct {
 	[VERB_PAUSE] = { verb_pause, CONTROLLERS, false },
 	[VERB_RESUME] = { verb_resume, CONTROLLERS, false },
 	[VERB_CONFIG] = { verb_config, ANYONE, false },
+	[VERB_VERIFY] = { verb_verify, PUSHERS, false },
+	[VERB_CATCH_UP] = { verb_catch_up, PUSHERS, false },
 };
 
 /* ---- life and death -------------------------------------------------------------------------- */
@@ -76,6 +78,9 @@ void session_close(struct session *s)
 		return;
 	s->state = SESSION_CLOSING;
 	s->on_news = s->on_parts = s->on_timer = NULL;
+	if (s->on_close != NULL)
+		s->on_close(s);
+	s->on_close = NULL;
 	uv_close((uv_handle_t *)&s->pipe, on_pipe_closed);
 	timer_close(&s->timer, on_timer_closed);
 }
@@ -193,16 +198,15 @@ static bool is_allowed(const struct peer *peer, enum who who)
 	return false;
 }
 
-static void deny(struct session *s, enum who who)
+static void deny(struct session *s, const char *what, enum who who)
 {
 	const struct config *config = s->server->config.config;
 	const char *group = who == PUSHERS ? config->push_group : config->control_group;
-	const char *verb = verb_name(s->request.verb);
 
 	if (group == NULL || *group == '\0')
-		session_error(s, ANSWER_DENIED, "%s is for root", verb);
+		session_error(s, ANSWER_DENIED, "%s is for root", what);
 	else
-		session_error(s, ANSWER_DENIED, "%s is for root and members of the group %s", verb, group);
+		session_error(s, ANSWER_DENIED, "%s is for root and members of the group %s", what, group);
 }
 
 static void unknown_cache(struct session *s, const char *name)
@@ -297,10 +301,12 @@ static void on_request(struct session *s)
 		return;
 	}
 	buf_fini(&s->in);
-	if (is_allowed(&s->peer, verbs[s->request.verb].who))
-		dispatch(s);
+	if (!is_allowed(&s->peer, verbs[s->request.verb].who))
+		deny(s, verb_name(s->request.verb), verbs[s->request.verb].who);
+	else if (s->request.repair && !is_allowed(&s->peer, CONTROLLERS))
+		deny(s, "repair", CONTROLLERS);
 	else
-		deny(s, verbs[s->request.verb].who);
+		dispatch(s);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

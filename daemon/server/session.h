@@ -15,6 +15,7 @@
 #include "daemon/loop/timer.h"
 #include "daemon/server/peer.h"
 #include "daemon/server/server.h"
+#include "daemon/verify/verify.h"
 
 #define SESSION_REQUEST_MS    5000
 #define SESSION_WRITE_MS      60000
@@ -50,6 +51,29 @@ struct select_work { /* retry, forget */
 	uint64_t n_changed;
 };
 
+struct verify_work {
+	struct verify_run *run;
+	struct verify_step step;
+	struct server_enqueue enqueue;
+	char **paths; /* being enqueued */
+	size_t n_paths;
+	bool is_forced;      /* the second hand-over of a step */
+	char faults[2][256]; /* of the hand-overs, unforced and forced; "": none */
+	uint64_t n_findings, n_notes, n_unchecked, n_enqueued;
+};
+
+struct catch_up_work {
+	union {
+		struct store_built_query built;
+		struct queue_known known;
+	};
+	int64_t after_id;
+	char **paths; /* of a page */
+	size_t n_paths;
+	bool is_known[STORE_BUILT_PAGE];
+	uint64_t n_found;
+};
+
 struct session {
 	struct server *server;
 	struct session *next;
@@ -76,6 +100,7 @@ struct session {
 	session_fn on_news;  /* server_notify, at most 4 a second; NULL: not interested */
 	session_fn on_parts; /* the daemon has its parts again */
 	session_fn on_timer;
+	session_fn on_close; /* the session is closing: what it has begun is to stop */
 
 	union {
 		struct server_enqueue enqueue;
@@ -84,6 +109,8 @@ struct session {
 		struct select_work select;
 		struct list_work list;
 		struct wait_work wait;
+		struct verify_work verify;
+		struct catch_up_work catch_up;
 	} work;
 };
 

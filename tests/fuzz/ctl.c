@@ -31,6 +31,12 @@ static const char *const commands[] = {
 	"pause --all",
 	"resume main",
 	"config show",
+	"verify main",
+	"verify main --repair",
+	"verify main --json",
+	"catch-up",
+	"catch-up --yes",
+	"catch-up --json --yes",
 	"config show --json",
 };
 

@@ -9,6 +9,8 @@
 #include "common/protocol.h"
 #include "common/store_path.h"
 #include "daemon/server/server.h"
+#include "daemon/store/store.h"
+#include "daemon/verify/verify.h"
 #include "tests/fuzz/fuzz.h"
 
 #define STORE "/nix/store"
@@ -40,6 +42,7 @@ struct turn {
 	struct loop_post post;
 	struct queue_op *op;
 	struct queue_read *read;
+	struct store_built_query *built;
 };
 
 static void on_turn(struct loop_post *post)
@@ -114,6 +117,93 @@ void queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done)
 void queue_op_fini(struct queue_op *op)
 {
 	(void)op;
+}
+
+/* ---- in place of the verifications and the store --------------------------------------------- */
+
+struct verify_run {
+	struct verify_step *step;
+	struct loop_post post;
+	unsigned n_steps;
+	bool is_ended;
+	struct finding findings[FINDING_N];
+};
+
+static void on_step(struct loop_post *post)
+{
+	struct verify_run *run = CONTAINER_OF(post, struct verify_run, post);
+	struct verify_step *step = run->step;
+	bool is_ended = run->is_ended;
+
+	run->step = NULL;
+	step->findings = run->findings;
+	step->n_findings = run->n_steps == 0 ? FINDING_N : 0;
+	step->is_over = run->n_steps++ > 0;
+	step->done(step);
+	if (is_ended)
+		free(run);
+}
+
+int verify_open(struct verify_run **ret, struct verifier *verifier, size_t cache, bool is_deep, bool repairs,
+                struct error *err)
+{
+	struct verify_run *run = calloc(1, sizeof(*run));
+	(void)verifier, (void)is_deep, (void)repairs, (void)err;
+
+	MUST(run != NULL && cache < t.config->n_caches);
+	for (int i = 0; i < FINDING_N; i++) {
+		run->findings[i].what = (enum finding_what)i;
+		run->findings[i].mend = (enum finding_mend)(i % (MEND_IMPOSSIBLE + 1));
+		strcpy(run->findings[i].path, PATH);
+		strcpy(run->findings[i].upload, PATH);
+		strcpy(run->findings[i].text, error_text);
+	}
+	*ret = run;
+	return 0;
+}
+
+void verify_next(struct verify_run *run, struct verify_step *step, verify_fn done)
+{
+	*step = (struct verify_step){ .done = done };
+	run->step = step;
+	loop_post(&t.loop, &run->post, on_step);
+}
+
+void verify_close(struct verify_run *run)
+{
+	if (run == NULL)
+		return;
+	run->is_ended = true;
+	if (run->step == NULL)
+		free(run);
+	else
+		error_set(&run->step->err, ERROR_CANCELED, "ended");
+}
+
+static void on_built(struct loop_post *post)
+{
+	struct turn *turn = CONTAINER_OF(post, struct turn, post);
+	struct store_built_query *query = turn->built;
+
+	free(turn);
+	query->done(query);
+}
+
+void store_built_start(struct store *store, struct store_built_query *query, store_built_fn done)
+{
+	struct turn *turn = calloc(1, sizeof(*turn));
+	(void)store;
+
+	MUST(turn != NULL);
+	query->done = done;
+	query->n_paths = query->after_id == 0 ? STORE_BUILT_PAGE : 3;
+	query->paths = calloc(query->n_paths, sizeof(*query->paths));
+	MUST(query->paths != NULL);
+	for (size_t i = 0; i < query->n_paths; i++)
+		MUST((query->paths[i] = strdup(PATH)) != NULL);
+	query->last_id = query->after_id + 1;
+	turn->built = query;
+	loop_post(&t.loop, &turn->post, on_built);
 }
 
 static void fill_rows(struct queue_read *read)
@@ -261,6 +351,7 @@ static void open_all(void)
 	struct server_config config = { .loop = &t.loop, .enqueue = on_enqueue };
 	const struct server_parts parts = { .queue = &t.queue,
 		                            .uploader = (struct uploader *)&t.queue,
+		                            .verifier = (struct verifier *)&t.queue,
 		                            .store_dir = STORE,
 		                            .config_error = error_text };
 	struct error err;
@@ -350,7 +441,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_answer(fd);
 	close(fd);
 	MUST(t.n_answer > 0 || size == 0);
-	MUST(t.n_enqueued <= 1);
+	MUST(t.n_enqueued <= 2); /* a repair hands over twice */
 	check_answer();
 	return 0;
 }

@@ -19,6 +19,7 @@ directory, so that one mode can fill it and another refuse. Modes:
   echo          everything answers 401 and repeats the Authorization header
   cut-head      everything answers 200 and half a header
   long-head     everything answers 200 and header lines without end
+  lie           PUT answers 201 and keeps nothing, if the file ROOT/.lie is there and what it holds begins the key
   head-body     HEAD is answered with 404 and a body of 4 MiB
   long          GET answers 200 and a body of 4 MiB
   error-long    GET answers 500 and a body of 4 MiB
@@ -134,6 +135,13 @@ class Handler(BaseHTTPRequestHandler):
             return False
         return super().parse_request()
 
+    def is_lie(self, key):
+        try:
+            with open(os.path.join(self.server.root, ".lie"), encoding="utf-8") as f:
+                return key.startswith(f.read().strip())
+        except OSError:
+            return False
+
     def handle_any(self):
         """What a mode does to all methods. True: the request is dealt with."""
         mode, key, _ = self.split()
@@ -153,6 +161,8 @@ class Handler(BaseHTTPRequestHandler):
             self.read_body()
             self.answer(200, b"<html><body>Welcome to the portal</body></html>\n",
                         [("Content-Type", "text/html; charset=utf-8")])
+        elif mode == "lie" and self.command == "PUT" and self.is_lie(key):
+            self.answer(201, n_read=len(self.read_body()))
         elif mode == "echo":
             self.read_body()
             self.answer(401, ("not known: %s\n" % self.headers.get("Authorization")).encode())

@@ -21,6 +21,8 @@
 #include "common/store_path.h"
 #include "daemon/loop/timer.h"
 #include "daemon/server/internal.h"
+#include "daemon/store/store.h"
+#include "daemon/verify/verify.h"
 #include "tests/unit/test.h"
 
 #define HASH  "znfl9jqnlc8ialnfmiwhg8rs6pllsccf"
@@ -42,7 +44,7 @@ struct queue {
 	int64_t paused_until_unix_s;
 	struct queue_selector selector; /* the last one */
 	char selected_path[STORE_PATH_SIZE];
-	uint64_t paused_caches;
+	uint64_t paused_caches, known_caches;
 	unsigned n_ops, n_waits;
 };
 
@@ -52,6 +54,7 @@ struct turn { /* an answer on its way */
 	struct loop_post post;
 	struct queue_op *op;
 	struct queue_read *read;
+	struct store_built_query *built;
 };
 
 static struct loop loop;
@@ -123,6 +126,13 @@ void queue_start(struct queue *q, struct queue_op *op, queue_op_fn done)
 		forget->n_changed = 1;
 		forget->released = released;
 		forget->n_released = 1;
+	} else if (op->verb == QUEUE_KNOWN) {
+		struct queue_known *known = CONTAINER_OF(op, struct queue_known, op);
+
+		/* Every other path. */
+		for (size_t i = 0; i < known->n_paths; i++)
+			known->is_known[i] = i % 2 == 1;
+		q->known_caches = known->caches;
 	} else {
 		struct queue_pause *pause = CONTAINER_OF(op, struct queue_pause, op);
 
@@ -188,6 +198,9 @@ void queue_read_start(struct queue *q, struct queue_read *read, queue_read_fn do
 		q->n_waits++;
 		read->wait = q->wait;
 		read->tag_known = q->tag_known;
+		break;
+	case QUEUE_BELIEVED:
+		fail_msg("that is not the server's");
 		break;
 	case QUEUE_SUMMARY:
 		read->oldest_unfinished_unix_s = 1700000000;
@@ -273,6 +286,104 @@ uint64_t uploader_rate_bytes(const struct uploader *u, size_t cache)
 {
 	(void)u;
 	return cache == 0 ? 1000 : 0;
+}
+
+/* ---- the verifications' and the store's stand-in ------------------------------------------------- */
+
+struct verify_run {
+	struct verify_step *step;
+	struct loop_post post;
+	unsigned n_steps;
+};
+
+static struct verify_run verify_run;
+static bool verify_is_slow; /* the steps hang */
+static bool verify_is_deep, verify_repairs;
+static unsigned n_verifies, n_verify_ends;
+static const struct finding findings[] = {
+	{ .what = FINDING_MISSING, .mend = MEND_UPLOAD, .path = DEMO, .upload = DEMO, .text = "no narinfo" },
+	{ .what = FINDING_NAR_MISSING,
+	  .mend = MEND_FORCE,
+	  .path = OTHER,
+	  .upload = OTHER,
+	  .text = "no\nNAR" },
+	{ .what = FINDING_OTHER_BUILD, .path = OTHER, .text = "another" },
+};
+
+int verify_open(struct verify_run **ret, struct verifier *verifier, size_t cache, bool is_deep, bool repairs,
+                struct error *err)
+{
+	(void)verifier;
+	if (cache == 1)
+		return error_set(err, ERROR_PERMANENT, "a verification of other is under way");
+	verify_run = (struct verify_run){ 0 };
+	verify_is_deep = is_deep;
+	verify_repairs = repairs;
+	n_verifies++;
+	*ret = &verify_run;
+	return 0;
+}
+
+/* First the findings, then the end. */
+static void on_step(struct loop_post *post)
+{
+	struct verify_run *run = CONTAINER_OF(post, struct verify_run, post);
+	struct verify_step *step = run->step;
+
+	run->step = NULL;
+	step->findings = findings;
+	step->n_findings = run->n_steps == 0 ? N_ELEMENTS(findings) : 0;
+	step->is_over = run->n_steps++ > 0;
+	step->n_checked = 7;
+	step->n_total = 9;
+	step->done(step);
+}
+
+void verify_next(struct verify_run *run, struct verify_step *step, verify_fn done)
+{
+	*step = (struct verify_step){ .done = done };
+	run->step = step;
+	if (!verify_is_slow)
+		loop_post(&loop, &run->post, on_step);
+}
+
+void verify_close(struct verify_run *run)
+{
+	if (run == NULL)
+		return;
+	n_verify_ends++;
+	if (run->step != NULL) {
+		error_set(&run->step->err, ERROR_CANCELED, "ended");
+		loop_post(&loop, &run->post, on_step);
+	}
+}
+
+static size_t n_built; /* that the store has */
+
+static void on_built(struct loop_post *post)
+{
+	struct store_built_query *query = CONTAINER_OF(post, struct turn, post)->built;
+
+	free(CONTAINER_OF(post, struct turn, post));
+	query->done(query);
+}
+
+void store_built_start(struct store *store, struct store_built_query *query, store_built_fn done)
+{
+	size_t first = (size_t)query->after_id, n = n_built - first;
+	struct turn *turn = calloc(1, sizeof(*turn));
+	(void)store;
+
+	if (n > STORE_BUILT_PAGE)
+		n = STORE_BUILT_PAGE;
+	query->done = done;
+	query->paths = calloc(n + 1, sizeof(*query->paths));
+	query->n_paths = n;
+	for (size_t i = 0; i < n; i++)
+		query->paths[i] = strdup(DEMO);
+	query->last_id = (int64_t)(first + n);
+	turn->built = query;
+	loop_post(&loop, &turn->post, on_built);
 }
 
 /* ---- the house around it ---------------------------------------------------------------------- */
@@ -388,7 +499,10 @@ static int set_up(void **state)
 		return -1;
 	timer_init(&tick, &loop, on_tick);
 	timer_set(&tick, 1);
-	parts = (struct server_parts){ .queue = &queue, .uploader = &uploader, .store_dir = "/nix/store" };
+	parts = (struct server_parts){ .queue = &queue,
+		                       .uploader = &uploader,
+		                       .verifier = (struct verifier *)&verify_run,
+		                       .store_dir = "/nix/store" };
 	server_set_parts(server, &parts);
 	return 0;
 }
@@ -771,6 +885,10 @@ static int stranger_in_group_asks(void)
 {
 	if (!stranger_gets("nncache 1 enqueue\npath " DEMO "\nend\n", "ok "))
 		return 1;
+	if (!stranger_gets("nncache 1 verify\ncache main\nend\n", "finding "))
+		return 3;
+	if (!stranger_gets("nncache 1 verify\ncache main\nrepair yes\nend\n", "error denied repair is for "))
+		return 4;
 	return stranger_gets("nncache 1 forget\nfailed yes\nend\n", "error denied") ? 0 : 2;
 }
 
@@ -1245,6 +1363,104 @@ static void what_is_no_socket_is_left_alone(void **state)
 	assert_int_equal(unlink(file), 0);
 }
 
+/* ---- verify, catch-up ------------------------------------------------------------------------- */
+
+static void verify_tells_what_it_finds_and_how_that_is_mended(void **state)
+{
+	const char *text = ask("nncache 1 verify\ncache main\ndeep yes\nend\n");
+	(void)state;
+
+	assert_begins(text, "finding cache=main path=" DEMO
+	                    " what=missing text=no%20narinfo repair=upload upload=" DEMO "\n");
+	assert_holds(text, " what=nar-missing text=no%0ANAR repair=upload ");
+	assert_holds(text, " what=other-build text=another repair=none ");
+	assert_holds(text, "\nverified paths=7 total=9 bytes=0\n");
+	assert_holds(text, "\n.\nok paths=7 bytes=0 findings=2 notes=1 unchecked=0 enqueued=0\n");
+	assert_true(verify_is_deep && !verify_repairs);
+	assert_int_equal(n_verifies, n_verify_ends);
+	assert_int_equal(n_enqueued, 0);
+}
+
+static void verify_with_repair_hands_over_what_an_upload_mends(void **state)
+{
+	const char *text = ask("nncache 1 verify\ncache main\nrepair yes\nend\n");
+	(void)state;
+
+	assert_true(verify_repairs);
+	assert_holds(text, " what=missing text=no%20narinfo repair=enqueued ");
+	assert_holds(text, " what=nar-missing text=no%0ANAR repair=enqueued ");
+	assert_holds(text, " findings=2 notes=1 unchecked=0 enqueued=2\n");
+	/* The one whose NAR is missing by itself, and forced: its narinfo is no answer. */
+	assert_int_equal(n_enqueued, 2);
+	assert_true(seen.push && seen.force);
+	assert_int_equal(seen.caches, 1);
+	assert_int_equal(seen.n_paths, 1);
+	assert_string_equal(seen_path, OTHER);
+}
+
+static void verify_is_of_one_cache_and_once_at_a_time(void **state)
+{
+	(void)state;
+	assert_begins(ask("nncache 1 verify\nend\n"), "error usage verify needs a cache\n");
+	assert_begins(ask("nncache 1 verify\ncache main\ncache disk\nend\n"), "error usage ");
+	assert_begins(ask("nncache 1 verify\ncache disk\nend\n"), "error refused a verification of ");
+	parts.verifier = NULL;
+	server_set_parts(server, &parts);
+	assert_begins(ask("nncache 1 verify\ncache main\nend\n"), "error transient ");
+}
+
+static void a_client_that_leaves_ends_its_verification(void **state)
+{
+	static const char request[] = "nncache 1 verify\ncache main\nend\n";
+	int fd = connect_client();
+	(void)state;
+
+	n_verifies = n_verify_ends = 0;
+	send_text(fd, request, strlen(request));
+	close(fd);
+	pump_for(100);
+	assert_int_equal(n_verifies, 1);
+	assert_int_equal(n_verify_ends, 1);
+}
+
+static void a_server_that_closes_ends_a_verification_that_hangs(void **state)
+{
+	static const char request[] = "nncache 1 verify\ncache main\nend\n";
+	int fd = connect_client();
+	(void)state;
+
+	n_verify_ends = 0;
+	verify_is_slow = true;
+	send_text(fd, request, strlen(request));
+	pump_for(50);
+	assert_int_equal(n_verify_ends, 0);
+	server_close(server, on_closed, &is_closed);
+	server = NULL;
+	pump_for(50);
+	verify_is_slow = false;
+	assert_int_equal(n_verify_ends, 1);
+	assert_true(is_closed);
+	close(fd);
+}
+
+static void catch_up_lists_what_nobody_handed_over_page_by_page(void **state)
+{
+	const char *text;
+	size_t n = 0;
+	(void)state;
+
+	n_built = 2 * STORE_BUILT_PAGE + 3;
+	text = ask("nncache 1 catch-up\nsince 1700000000\ncache disk\nend\n");
+	for (const char *at = text; (at = strstr(at, "built path=" DEMO "\n")) != NULL; at++)
+		n++;
+	assert_int_equal(n, STORE_BUILT_PAGE + 2);
+	assert_holds(text, "\n.\nok paths=258\n");
+	assert_int_equal(queue.known_caches, 2);
+	n_built = 0;
+	assert_string_equal(ask("nncache 1 catch-up\nend\n"), ".\nok paths=0\n");
+	assert_int_equal(queue.known_caches, 3); /* the targets */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1285,6 +1501,12 @@ int main(void)
 		TEST(pause_and_resume_name_their_caches),
 		TEST(a_second_server_is_refused_and_a_stale_socket_replaced),
 		TEST(what_is_no_socket_is_left_alone),
+		TEST(verify_tells_what_it_finds_and_how_that_is_mended),
+		TEST(verify_with_repair_hands_over_what_an_upload_mends),
+		TEST(verify_is_of_one_cache_and_once_at_a_time),
+		TEST(a_client_that_leaves_ends_its_verification),
+		TEST(a_server_that_closes_ends_a_verification_that_hangs),
+		TEST(catch_up_lists_what_nobody_handed_over_page_by_page),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
