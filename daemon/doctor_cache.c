@@ -12,12 +12,12 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/backend/kind.h"
+#include "daemon/doctor.h"
 #include "daemon/doctor_parts.h"
 #include "daemon/format/signature.h"
 
 #define CACHE_INFO        "nix-cache-info"
 #define INFO_MAX_BYTES    KIB(64)
-#define READ_MS           10000
 #define KEYS_TEXT_MAX     KIB(16)
 #define PRIORITY_NOT_SAID (-1)
 
@@ -112,9 +112,10 @@ static void read_file_cache(struct doctor_cache *cache)
 static void read_start(struct doctor_cache *cache)
 {
 	const struct net_config *net = &cache->config->net;
-	const struct http_options nobody = {
-		.proxy = net->proxy, .ca_file = net->ca_file, .whole_timeout_ms = READ_MS, .max_requests = 1
-	};
+	const struct http_options nobody = { .proxy = net->proxy,
+		                             .ca_file = net->ca_file,
+		                             .whole_timeout_ms = DOCTOR_MAX_MS,
+		                             .max_requests = 1 };
 	const char *url = cache->link->backend->announced.reader_url;
 
 	if (cache->config->kind == CACHE_FILE) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "ctl/connect.h"
@@ -124,7 +125,8 @@ int doctor_gather(struct doctor *doctor, struct error *err)
 	doctor->findings = json_array();
 	if (doctor->facts == NULL || doctor->status == NULL || doctor->findings == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
-	doctor->nix = nix_conf_load(doctor->is_users ? NIX_CONF_ALL : NIX_CONF_SYSTEM, err);
+	/* nix-daemon reads the files of root, too. */
+	doctor->nix = nix_conf_load(doctor->is_users || geteuid() == 0 ? NIX_CONF_ALL : NIX_CONF_SYSTEM, err);
 	doctor->user = doctor->nix != NULL ? nix_conf_load(NIX_CONF_ALL, err) : NULL;
 	if (doctor->user == NULL)
 		return -1;

@@ -134,6 +134,24 @@ static void what_the_daemon_says_becomes_a_finding(void **state)
 	end();
 }
 
+static void a_user_who_is_not_trusted_sets_a_hook_in_vain(void **state)
+{
+	const char own[] = "post-build-hook = /h\n";
+	struct error err;
+	(void)state;
+
+	begin("{}", "{}", "trusted-users = somebody-else\n");
+	wants(check_hook_trusted, NULL, "");
+	nix_conf_free(doctor.user);
+	doctor.user = nix_conf_parse(own, strlen(own), "/home/u/nix.conf", &err);
+	wants(check_hook_trusted, "bad", "/home/u/nix.conf:1 sets post-build-hook, and ");
+	wants(check_hook_line, "bad", "/etc/nix/nix.conf sets no post-build-hook");
+	nix_conf_free(doctor.nix);
+	doctor.nix = nix_conf_parse("trusted-users = *\n", 18, "/etc/nix/nix.conf", &err);
+	wants(check_hook_trusted, NULL, "");
+	end();
+}
+
 static void room_is_judged_by_what_the_settings_want(void **state)
 {
 	(void)state;
@@ -295,6 +313,7 @@ int main(void)
 		cmocka_unit_test(a_key_is_trusted_absent_or_another_of_that_name),
 		cmocka_unit_test(urls_of_one_cache_are_the_same),
 		cmocka_unit_test(what_the_daemon_says_becomes_a_finding),
+		cmocka_unit_test(a_user_who_is_not_trusted_sets_a_hook_in_vain),
 		cmocka_unit_test(room_is_judged_by_what_the_settings_want),
 		cmocka_unit_test(a_file_system_that_cannot_be_trusted_is_bad),
 		cmocka_unit_test(a_cache_that_the_daemon_cannot_use_is_bad),
