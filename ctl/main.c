@@ -130,24 +130,10 @@ static int run(struct ctl *ctl, int argc, char **argv)
 	return verb->run(ctl);
 }
 
-/* jansson says at each step that it has no memory; an answer that lacks some of it must not be printed. */
-static void *json_memory(size_t n)
-{
-	void *memory = malloc(n);
-
-	if (memory != NULL)
-		return memory;
-	ctl_say("out of memory");
-	exit(CTL_FAILED);
-}
-
 int main(int argc, char **argv)
 {
 	struct ctl ctl = { 0 };
-	int status;
-
-	json_set_alloc_funcs(json_memory, free);
-	status = run(&ctl, argc, argv);
+	int status = run(&ctl, argc, argv);
 
 	args_fini(&ctl.args);
 	return status;
