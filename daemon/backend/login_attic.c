@@ -36,10 +36,16 @@ static int take_text(struct scan *scan, const char *bare_chars, char **ret)
 		return scan_quoted(scan, '"', "\"\\", "", ret);
 	if (scan_is_at(scan, '\''))
 		return scan_quoted(scan, '\'', "", "", ret);
-	if (scan_word(scan, bare_chars, word, sizeof(word) - 1) == 0)
-		return scan_expected(scan, "a name, or a text in quotes");
+	if (scan_word(scan, bare_chars, word, sizeof(word) - 1) == 0) {
+		scan_expected(scan, "a name, or a text in quotes");
+		return -1;
+	}
 	*ret = strdup(word);
-	return *ret != NULL ? 0 : error_set(scan->err, ERROR_TRANSIENT, "out of memory");
+	if (*ret == NULL) {
+		error_set(scan->err, ERROR_TRANSIENT, "out of memory");
+		return -1;
+	}
+	return 0;
 }
 
 static int take_line_end(struct scan *scan)
