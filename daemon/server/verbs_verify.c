@@ -135,11 +135,16 @@ static void on_enqueued(struct server_enqueue *req)
 
 static int add_path(struct verify_work *w, const char *path)
 {
+	char *copy;
+
 	for (size_t i = 0; i < w->n_paths; i++)
-		if (strcmp(w->paths[i], path) == 0)
+		if (w->paths[i] != NULL && strcmp(w->paths[i], path) == 0)
 			return 0;
-	w->paths[w->n_paths] = strdup(path);
-	return w->paths[w->n_paths] != NULL ? (int)!++w->n_paths : -1;
+	copy = strdup(path);
+	if (copy == NULL)
+		return -1;
+	w->paths[w->n_paths++] = copy;
+	return 0;
 }
 
 /* Copies, since the run may be closed while they are out. */
