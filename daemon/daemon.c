@@ -31,7 +31,6 @@
 #define STARTING_MORE_MS  60000
 
 static int open_parts(struct daemon *daemon, struct error *err);
-static void close_parts(struct daemon *daemon);
 static void reload(struct daemon *daemon);
 
 /* ---- what the parts tell each other ------------------------------------------------------------------ */
@@ -172,7 +171,7 @@ static void daemon_fail(struct daemon *daemon, const struct error *err)
 	log_error("%s", err->text);
 	daemon->status = EXIT_FAILURE;
 	daemon->stopping = true;
-	close_parts(daemon);
+	closing_begin(daemon);
 }
 
 static void on_set_aside(void *ctx)
@@ -404,7 +403,7 @@ static int open_parts(struct daemon *daemon, struct error *err)
 	return 0;
 }
 
-/* ---- closing: each part's end begins the next one's --------------------------------------------------- */
+/* ---- closing ----------------------------------------------------------------------------------------- */
 
 static void finish(struct daemon *daemon)
 {
@@ -415,13 +414,13 @@ static void finish(struct daemon *daemon)
 		uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
 
-static void parts_closed(struct daemon *daemon)
+void daemon_parts_closed(struct daemon *daemon)
 {
 	struct error err;
 
 	daemon->is_closing_parts = false;
 	if (daemon->stopping && daemon->server != NULL) {
-		close_parts(daemon); /* a reload was to keep the server */
+		closing_begin(daemon); /* a reload was to keep the server */
 		return;
 	}
 	if (daemon->stopping) {
@@ -442,114 +441,12 @@ static void parts_closed(struct daemon *daemon)
 		reload(daemon);
 }
 
-static void on_queue_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->queue = NULL;
-	parts_closed(daemon);
-}
-
-static void close_queue(struct daemon *daemon)
-{
-	if (daemon->queue != NULL)
-		queue_close(daemon->queue, on_queue_closed, daemon);
-	else
-		parts_closed(daemon);
-}
-
-static void on_store_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->store = NULL;
-	close_queue(daemon);
-}
-
-static void on_uploader_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->uploader = NULL;
-	policy_free(daemon->policy);
-	daemon->policy = NULL;
-	roots_close(daemon->roots);
-	daemon->roots = NULL;
-	if (daemon->store != NULL)
-		store_close(daemon->store, on_store_closed, daemon);
-	else
-		close_queue(daemon);
-}
-
-static void close_uploader(struct daemon *daemon)
-{
-	if (daemon->uploader != NULL)
-		uploader_close(daemon->uploader, on_uploader_closed, daemon);
-	else
-		on_uploader_closed(daemon);
-}
-
-static void on_intake_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->intake = NULL;
-	close_uploader(daemon);
-}
-
-static void close_intake(struct daemon *daemon)
-{
-	if (daemon->intake != NULL)
-		intake_close(daemon->intake, on_intake_closed, daemon);
-	else
-		close_uploader(daemon);
-}
-
-static void on_verifier_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->verifier = NULL;
-	close_intake(daemon);
-}
-
-static void close_verifier(struct daemon *daemon)
-{
-	if (daemon->verifier != NULL)
-		verifier_close(daemon->verifier, on_verifier_closed, daemon);
-	else
-		close_intake(daemon);
-}
-
-static void on_server_closed(void *ctx)
-{
-	struct daemon *daemon = ctx;
-
-	daemon->server = NULL;
-	close_verifier(daemon);
-}
-
-static void close_parts(struct daemon *daemon)
-{
-	static const struct server_parts none = { 0 };
-
-	if (daemon->is_closing_parts)
-		return;
-	daemon->is_closing_parts = true;
-	if (daemon->server != NULL)
-		server_set_parts(daemon->server, &none);
-	if (daemon->server != NULL && daemon->stopping)
-		server_close(daemon->server, on_server_closed, daemon);
-	else
-		close_verifier(daemon);
-}
-
 void daemon_stop(struct daemon *daemon)
 {
 	crash_point(STOP_BEGUN);
 	log_info("stopping");
 	daemon->stopping = true;
-	close_parts(daemon);
+	closing_begin(daemon);
 }
 
 /* ---- signals ----------------------------------------------------------------------------------------- */
@@ -591,7 +488,7 @@ static void reload(struct daemon *daemon)
 		notify_reloading();
 		crash_point(RELOAD_BEGUN);
 		daemon->next_config = config;
-		close_parts(daemon);
+		closing_begin(daemon);
 	}
 	buf_fini(&messages);
 }

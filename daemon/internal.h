@@ -62,7 +62,14 @@ void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths);
 
 /* Closes everything, and with that ends daemon_run. */
 void daemon_stop(struct daemon *daemon);
+/* What comes next: the end, or new parts. */
+void daemon_parts_closed(struct daemon *daemon);
 void daemon_queue_path(const struct daemon *daemon, char ret[4096]);
+
+/* ---- closing.c */
+
+/* Closes the parts, for a reload all but the server; daemon_parts_closed hears of the end. */
+void closing_begin(struct daemon *daemon);
 
 /* ---- files.c */
 
