@@ -129,7 +129,7 @@ static void end_json(const char *cache, const struct record *end)
 	for (size_t i = 0; i < N_ELEMENTS(keys); i++)
 		json_object_set_new(summary, keys[i], json_integer(record_get_int(end, keys[i])));
 	fputs("\n],\"cache\":", stdout);
-	json_dumpf(model_text(cache), stdout, JSON_ENCODE_ANY);
+	output_json(model_text(cache), JSON_ENCODE_ANY);
 	fputs(",\"summary\":", stdout);
 	output_json(summary, JSON_COMPACT);
 	puts("}");

@@ -1036,6 +1036,7 @@ static void a_probe_of_a_bucket_changes_nothing_and_others_may_not_look(void **s
 	finish(&trial);
 	assert_good(&trial);
 	assert_int_equal(backend->announced.visibility, VISIBILITY_PRIVATE);
+	close_base();
 }
 
 /* As one with Object Lock; hashing is for such a bucket alone. */
