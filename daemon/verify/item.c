@@ -161,9 +161,12 @@ static void on_asked(struct backend_op *op)
 	struct item *item = CONTAINER_OF(op, struct item, op);
 	struct memo *memo = item->run->memo;
 	const char *reference = referring(item)->references[item->next_reference];
+	bool is_of_upstream = item->next_upstream > 0;
+	/* Something else than its narinfo lies there: that is for its own look to say. */
+	bool is_of_reference = op->err.kind == ERROR_OPERATOR && !op->is_server_fault;
 
 	item->is_asking = false;
-	if (item->is_closing || (op->err.kind != ERROR_NONE && item->next_upstream == 0)) {
+	if (item->is_closing || (op->err.kind != ERROR_NONE && !is_of_upstream && !is_of_reference)) {
 		item_fault(item, &op->err, op->is_server_fault);
 		return;
 	}
@@ -173,7 +176,7 @@ static void on_asked(struct backend_op *op)
 		item->next_reference++;
 		item_answered(item);
 	} else if (op->err.kind != ERROR_NONE) {
-		/* Whether the upstream has it is not known, and that is not "nowhere". */
+		/* Whether it is there is not known, and that is not "nowhere". */
 		add(item, FINDING_UNCHECKED, MEND_NONE, op->err.text);
 		item->next_upstream = 0;
 		item->next_reference++;

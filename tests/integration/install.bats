@@ -13,8 +13,8 @@ load common
 @test "the hook needs nothing beside libc" {
 	run readelf -d "$B/hook/hook"
 	[[ "$output" != *libasan* ]] || skip "this is a build with a sanitizer"
-	[ "$(grep -c NEEDED <<<"$output")" -eq 1 ]
-	[[ "$output" == *libc.* ]]
+	# None at all where there was a static libc to be had.
+	[ "$(grep NEEDED <<<"$output" | grep -vc 'libc\.')" -eq 0 ]
 }
 
 @test "--help and --version go to stdout and end with 0; a wrong option ends with 2" {
