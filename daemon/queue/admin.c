@@ -221,20 +221,11 @@ static int forget_roots_of_job(struct queue_db *q, const struct queue_forget *fo
 	return forget_found_roots(q, forget, st, err) < 0 ? -1 : 0;
 }
 
-static int drop_job(struct queue_db *q, int64_t id, struct error *err)
-{
-	STMT(st, q->db, "DELETE FROM job WHERE id = :id");
-
-	stmt_bind_int(st, ":id", id);
-	return stmt_run(st, err);
-}
-
 static int forget_job(struct queue_db *q, struct queue_forget *forget, const struct job *job,
                       struct error *err)
 {
-	if (drop_job(q, job->id, err) < 0)
+	if (job_drop(q, job, err) < 0)
 		return -1;
-	count_job(q, job->cache, job->state, JOB_N_STATES);
 	forget->n_changed++;
 	if (chore_start(q, CHORE_FORGOTTEN, job->path, job->cache, forget->now_unix_s, err) < 0 ||
 	    (job->is_root && forget_roots_of_job(q, forget, job, err) < 0))
@@ -477,9 +468,8 @@ static int prune_jobs(struct queue_db *q, int64_t before, bool *ret_more, struct
 	if (result == STMT_FAILED)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
-		if (drop_job(q, jobs[i].id, err) < 0)
+		if (job_drop(q, &jobs[i], err) < 0)
 			return -1;
-		count_job(q, jobs[i].cache, JOB_DONE, JOB_N_STATES);
 	}
 	*ret_more |= n == PAGE_ROWS;
 	return 0;
@@ -568,7 +558,7 @@ int admin_prune(struct queue_db *q, struct queue_op *op)
 	bool more = false;
 
 	if (prune_jobs(q, before, &more, &op->err) < 0 || prune_roots(q, before, &more, &op->err) < 0 ||
-	    prune_usage(q, before, &op->err) < 0)
+	    prune_usage(q, before, &op->err) < 0 || leftovers_prune(q, &op->err) < 0)
 		return -1;
 	/* Paths come last: what named them is gone then. */
 	if (!more && prune_paths(q, before, &more, &op->err) < 0)

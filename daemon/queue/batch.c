@@ -199,6 +199,8 @@ static const verb_fn verbs[QUEUE_N_VERBS] = {
 	[QUEUE_PRUNE] = admin_prune,
 	[QUEUE_DOUBT] = believed_doubt,
 	[QUEUE_KNOWN] = believed_known,
+	[QUEUE_NEXT_LEFTOVER] = leftover_next,
+	[QUEUE_DROP_LEFTOVER] = leftover_drop,
 	[QUEUE_CHORES] = chores_run,
 };
 
@@ -253,6 +255,7 @@ static void merge(struct queue_effects *to, const struct queue_effects *from, si
 		for (size_t s = 0; s < JOB_N_STATES; s++)
 			to->jobs[i][s] += from->jobs[i][s];
 		usage_sum(&to->usage[i], &from->usage[i]);
+		to->leftovers[i] += from->leftovers[i];
 	}
 	for (size_t s = 0; s < ROOT_N_STATES; s++)
 		to->roots[s] += from->roots[s];
@@ -263,15 +266,16 @@ static void merge(struct queue_effects *to, const struct queue_effects *from, si
 /* What the cache, the store or the hook's request would tell us again. Of all else somebody was told that it
  * is done, and it must not be undone by a power cut. */
 static const bool may_be_lost[QUEUE_N_VERBS] = {
-	[QUEUE_CLAIM_ROOTS] = true, [QUEUE_EXPAND_ROOT] = true,
-	[QUEUE_PRESENCE] = true,    [QUEUE_PAGE] = true,
-	[QUEUE_END_ROOT] = true,    [QUEUE_CLAIM] = true,
-	[QUEUE_PUBLISH] = true,     [QUEUE_FINISH] = true,
-	[QUEUE_DEFER] = true,       [QUEUE_FAIL] = true,
-	[QUEUE_RELEASE] = true,     [QUEUE_REFRESH] = true,
-	[QUEUE_EXPLAIN] = true,     [QUEUE_UNFINISHED_ROOTS] = true,
-	[QUEUE_PRUNE] = true,       [QUEUE_CHORES] = true,
-	[QUEUE_DOUBT] = true,       [QUEUE_KNOWN] = true,
+	[QUEUE_CLAIM_ROOTS] = true,   [QUEUE_EXPAND_ROOT] = true,
+	[QUEUE_PRESENCE] = true,      [QUEUE_PAGE] = true,
+	[QUEUE_END_ROOT] = true,      [QUEUE_CLAIM] = true,
+	[QUEUE_PUBLISH] = true,       [QUEUE_FINISH] = true,
+	[QUEUE_DEFER] = true,         [QUEUE_FAIL] = true,
+	[QUEUE_RELEASE] = true,       [QUEUE_REFRESH] = true,
+	[QUEUE_EXPLAIN] = true,       [QUEUE_UNFINISHED_ROOTS] = true,
+	[QUEUE_PRUNE] = true,         [QUEUE_CHORES] = true,
+	[QUEUE_DOUBT] = true,         [QUEUE_KNOWN] = true,
+	[QUEUE_NEXT_LEFTOVER] = true, [QUEUE_DROP_LEFTOVER] = true,
 };
 
 /* Returns -1 when the transaction itself is lost; ERR says why. */

@@ -10,6 +10,7 @@
  *	presence.c  what is where (I2)
  *	admin.c     retry, forget, pause, unprotect, prune
  *	orphans.c   what a forgotten root leaves behind
+ *	leftover.c  jobs go; what their unfinished puts left on a cache
  *	read.c      listings
  *
  * Functions return 0, or -1 with ERR; those that look for something return 1 when it is there. What they
@@ -49,6 +50,7 @@ struct queue_effects {
 	int64_t jobs[ENDPOINTS_MAX][JOB_N_STATES];
 	int64_t roots[ROOT_N_STATES];
 	struct usage_change usage[ENDPOINTS_MAX];
+	int64_t leftovers[ENDPOINTS_MAX];
 	uint64_t changed_caches;
 	bool changed_roots, has_chores, is_broken, is_committed;
 	bool must_last;            /* durable before anybody hears of it */
@@ -202,6 +204,13 @@ int job_withhold(struct queue_db *q, struct job *job, int64_t by_path, int64_t n
 int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_more, struct error *err)
 	MUST_CHECK;
 
+/* ---- leftover.c */
+
+/* Removes the job, and counts that. What its put left on the cache is kept in mind. */
+int job_drop(struct queue_db *q, const struct job *job, struct error *err) MUST_CHECK;
+/* Those of caches that are not configured any more, after a time. */
+int leftovers_prune(struct queue_db *q, struct error *err) MUST_CHECK;
+
 /* ---- requests.c */
 
 /* Ends the root if nothing of it is left to do. */
@@ -248,6 +257,8 @@ int jobs_finish(struct queue_db *q, struct queue_op *op);
 int jobs_defer(struct queue_db *q, struct queue_op *op);
 int jobs_fail(struct queue_db *q, struct queue_op *op);
 int jobs_release(struct queue_db *q, struct queue_op *op);
+int leftover_next(struct queue_db *q, struct queue_op *op);
+int leftover_drop(struct queue_db *q, struct queue_op *op);
 int admin_retry(struct queue_db *q, struct queue_op *op);
 int admin_forget(struct queue_db *q, struct queue_op *op);
 int admin_pause(struct queue_db *q, struct queue_op *op);

@@ -56,13 +56,7 @@ static int was_passed_over(struct queue_db *q, const struct job *job, struct err
 /* Returns 1 if the walk has to begin anew. */
 static int drop(struct queue_db *q, const struct job *job, struct error *err)
 {
-	STMT(st, q->db, "DELETE FROM job WHERE id = :id");
-
-	stmt_bind_int(st, ":id", job->id);
-	if (stmt_run(st, err) < 0)
-		return -1;
-	count_job(q, job->cache, job->state, JOB_N_STATES);
-	return was_passed_over(q, job, err);
+	return job_drop(q, job, err) < 0 ? -1 : was_passed_over(q, job, err);
 }
 
 int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_more, struct error *err)

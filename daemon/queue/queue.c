@@ -173,7 +173,8 @@ static int read_caches(struct queue *queue, struct error *err)
 {
 	STMT(st, queue->db.db,
 	     "SELECT c.id, c.paused_until, EXISTS (SELECT 1 FROM chore), sum(u.uploaded),"
-	     " sum(u.uploaded_bytes), sum(u.present), sum(u.in_upstream), sum(u.withheld), sum(u.failed)"
+	     " sum(u.uploaded_bytes), sum(u.present), sum(u.in_upstream), sum(u.withheld), sum(u.failed),"
+	     " (SELECT count(*) FROM leftover l WHERE l.cache = c.id)"
 	     " FROM cache c LEFT JOIN usage u ON u.cache = c.id GROUP BY c.id");
 	enum stmt_result result;
 
@@ -193,6 +194,7 @@ static int read_caches(struct queue *queue, struct error *err)
 			continue;
 		queue->paused_until_unix_s[number] = stmt_int(st, 1);
 		add_usage(&queue->counts[number], &sum);
+		queue->counts[number].leftovers = (uint64_t)stmt_int(st, 9);
 	}
 	return result == STMT_DONE ? 0 : -1;
 }
@@ -332,6 +334,7 @@ static void add_effects(struct queue *queue, const struct queue_effects *effects
 		for (size_t s = 0; s < JOB_N_STATES; s++)
 			counts->jobs[s] += (uint64_t)effects->jobs[i][s];
 		add_usage(counts, &effects->usage[i]);
+		counts->leftovers += (uint64_t)effects->leftovers[i];
 	}
 	for (size_t s = 0; s < ROOT_N_STATES; s++)
 		queue->roots[s] += (uint64_t)effects->roots[s];
@@ -435,6 +438,7 @@ static void zero_out(struct queue_op *op)
 	struct queue_claim *claim = CONTAINER_OF(op, struct queue_claim, op);
 	struct queue_claim_roots *roots = CONTAINER_OF(op, struct queue_claim_roots, op);
 	struct queue_unfinished_roots *unfinished = CONTAINER_OF(op, struct queue_unfinished_roots, op);
+	struct queue_next_leftover *leftover = CONTAINER_OF(op, struct queue_next_leftover, op);
 	size_t *n;
 	char ***released = op_released(op, &n);
 
@@ -450,6 +454,9 @@ static void zero_out(struct queue_op *op)
 	} else if (op->verb == QUEUE_UNFINISHED_ROOTS) {
 		unfinished->paths = NULL;
 		unfinished->n_paths = 0;
+	} else if (op->verb == QUEUE_NEXT_LEFTOVER) {
+		leftover->note = NULL;
+		leftover->id = 0;
 	}
 }
 
@@ -458,6 +465,7 @@ void queue_op_fini(struct queue_op *op)
 	struct queue_claim *claim = CONTAINER_OF(op, struct queue_claim, op);
 	struct queue_claim_roots *roots = CONTAINER_OF(op, struct queue_claim_roots, op);
 	struct queue_unfinished_roots *unfinished = CONTAINER_OF(op, struct queue_unfinished_roots, op);
+	struct queue_next_leftover *leftover = CONTAINER_OF(op, struct queue_next_leftover, op);
 	size_t *n;
 	char ***released = op_released(op, &n);
 
@@ -473,6 +481,8 @@ void queue_op_fini(struct queue_op *op)
 		free(roots->roots);
 	} else if (op->verb == QUEUE_UNFINISHED_ROOTS) {
 		free_texts(unfinished->paths, unfinished->n_paths);
+	} else if (op->verb == QUEUE_NEXT_LEFTOVER) {
+		free(leftover->note);
 	}
 	zero_out(op);
 }

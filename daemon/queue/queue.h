@@ -81,6 +81,7 @@ struct queue_counts {
 	/* Since the database was made (usage). Skipped are those present and those in an upstream. */
 	uint64_t uploaded_paths, uploaded_bytes, skipped_paths;
 	uint64_t present_paths, in_upstream_paths, withheld_paths, failed_paths;
+	uint64_t leftovers; /* of jobs that are gone: see QUEUE_NEXT_LEFTOVER */
 };
 const struct queue_counts *queue_cache_counts(const struct queue *queue, size_t cache);
 uint64_t queue_root_count(const struct queue *queue, enum root_state state);
@@ -120,6 +121,8 @@ enum queue_verb {
 	QUEUE_PRUNE,
 	QUEUE_DOUBT,
 	QUEUE_KNOWN,
+	QUEUE_NEXT_LEFTOVER,
+	QUEUE_DROP_LEFTOVER,
 	QUEUE_CHORES, /* the queue's own */
 	QUEUE_N_VERBS,
 };
@@ -265,7 +268,8 @@ struct queue_claim {
 };
 
 /* QUEUE_NOTE: what the put of a claimed job's NAR leaves on the cache if it does not end. It comes with the
- * job whenever that is claimed, until its NAR is sent or it is done. */
+ * job whenever that is claimed, until its NAR is sent or it is done. If the job goes before that, it is a
+ * leftover. */
 struct queue_note {
 	struct queue_op op;
 	int64_t job_id;
@@ -417,6 +421,23 @@ struct queue_known {
 	const char *const *paths;
 	size_t n_paths;
 	bool *is_known; /* the caller's array */
+};
+
+/* QUEUE_NEXT_LEFTOVER: the first leftover of CACHE behind AFTER_ID: what an unfinished put left on the cache,
+ * whose job was forgotten. on_change tells of the cache when there is a new one. QUEUE_DROP_LEFTOVER: it is
+ * there no more; no error if nobody knows of it. Those of caches that are not configured are kept for 30
+ * days. */
+struct queue_next_leftover {
+	struct queue_op op;
+	size_t cache;
+	int64_t after_id; /* 0: the first of all */
+	int64_t id;       /* out; 0: there is none */
+	char *note;       /* out, as in QUEUE_NOTE */
+};
+struct queue_drop_leftover {
+	struct queue_op op;
+	size_t cache;
+	int64_t id;
 };
 
 /* ---- listings: a second connection, a thread of its own; they never wait for writers --------------- */

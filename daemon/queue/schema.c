@@ -151,5 +151,14 @@ static const char version_1[] =
 	" UNIQUE (kind, path, cache)"
 	") STRICT;";
 
-const char *const schema_migrations[] = { version_1 };
+/* Its ids never come again: who passes over one does not pass over another. */
+static const char version_2[] = "CREATE TABLE leftover ("
+				" id INTEGER PRIMARY KEY AUTOINCREMENT,"
+				" cache INTEGER NOT NULL,"
+				" note TEXT NOT NULL," /* the upload_id of a job that is gone */
+				" made INTEGER NOT NULL"
+				") STRICT;"
+				"CREATE INDEX leftover_next ON leftover (cache, id);";
+
+const char *const schema_migrations[] = { version_1, version_2 };
 const size_t schema_n_migrations = N_ELEMENTS(schema_migrations);

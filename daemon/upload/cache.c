@@ -275,6 +275,7 @@ void cache_claim(struct upload_cache *cache)
 	}
 	switch (breaker_may_claim(&cache->breaker, clock_mono_ms())) {
 	case BREAKER_ALL:
+		leftovers_clear(cache);
 		if (n_free > 0)
 			start_claim(cache, n_free, false);
 		return;

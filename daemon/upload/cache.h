@@ -16,6 +16,18 @@
 struct upload;
 struct uploader;
 
+/* What puts of forgotten jobs left on the cache is taken away one by one, beside the uploads. */
+struct upload_leftovers {
+	struct cache_link *link; /* of its own: the cache need not be prepared */
+	struct queue_next_leftover next;
+	struct queue_drop_leftover drop;
+	struct backend_op op;
+	bool is_running, op_is_running;
+	bool again;         /* another one came while it runs */
+	bool some_stay;     /* tried again later */
+	struct timer later; /* nothing is tried while it is set */
+};
+
 enum prepare_state { CACHE_UNPREPARED, CACHE_PREPARING, CACHE_PREPARED };
 struct upload_cache {
 	struct uploader *uploader;
@@ -45,6 +57,7 @@ struct upload_cache {
 	int64_t except[BREAKER_TRIED_MAX];
 	bool is_claiming, claims_probe, claim_again;
 	struct timer due;
+	struct upload_leftovers leftovers;
 
 	uint64_t sent_total_bytes, sampled_bytes, rate_bytes;
 };
@@ -56,6 +69,9 @@ void cache_prepare(struct upload_cache *cache);
 void cache_cancel_look(struct upload_cache *cache); /* whether or not one goes on */
 /* Takes what may be taken now, and sees to it that there is a timer for the rest. */
 void cache_claim(struct upload_cache *cache);
+/* Takes away what forgotten jobs left, if there is any and nobody is about it. */
+void leftovers_clear(struct upload_cache *cache);
+void leftovers_cancel(struct upload_cache *cache); /* whether or not it runs */
 /* Something changed: probes at once if the breaker is open, and claims. */
 void cache_try_now(struct upload_cache *cache);
 /* Looks whether a wait can be cut short: MOVED says that the clock was set, or the machine slept; and a

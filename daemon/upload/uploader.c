@@ -192,6 +192,11 @@ static void on_due(struct timer *timer)
 	cache_claim(CONTAINER_OF(timer, struct upload_cache, due));
 }
 
+static void on_later(struct timer *timer)
+{
+	cache_claim(CONTAINER_OF(timer, struct upload_cache, leftovers.later));
+}
+
 static void cache_init(struct upload_cache *cache, struct uploader *uploader, size_t number)
 {
 	struct error err;
@@ -202,7 +207,9 @@ static void cache_init(struct upload_cache *cache, struct uploader *uploader, si
 	cache->upstreams = upstream_bits(uploader->config, cache->config);
 	pace_init(&cache->pace, cache->config->upload_jobs);
 	timer_init(&cache->due, uploader->loop, on_due);
-	uploader->n_handles++;
+	timer_init(&cache->leftovers.later, uploader->loop, on_later);
+	timer_unref(&cache->leftovers.later);
+	uploader->n_handles += 2;
 	cache->reads_only = cache->config->push == PUSH_NO;
 	snprintf(cache->why_reads_only, sizeof(cache->why_reads_only), "only read: push = no");
 	if (cache->config->push == PUSH_AUTO && cache_open(cache, &err) < 0) {
@@ -334,6 +341,11 @@ static void on_due_closed(struct timer *timer)
 	on_timer_closed_common(CONTAINER_OF(timer, struct upload_cache, due)->uploader);
 }
 
+static void on_later_closed(struct timer *timer)
+{
+	on_timer_closed_common(CONTAINER_OF(timer, struct upload_cache, leftovers.later)->uploader);
+}
+
 static void on_retry_closed(struct timer *timer)
 {
 	on_timer_closed_common(CONTAINER_OF(timer, struct uploader, retry));
@@ -363,7 +375,7 @@ void uploader_maybe_closed(struct uploader *uploader)
 		const struct upload_cache *cache = &uploader->caches[i];
 
 		n_busy += cache->n_uploads + cache->is_claiming + (cache->prepared == CACHE_PREPARING) +
-		          (cache->look_link != NULL);
+		          (cache->look_link != NULL) + cache->leftovers.is_running;
 	}
 	if (n_busy == 0)
 		loop_post(uploader->loop, &uploader->close_post, on_close_turn);
@@ -387,7 +399,9 @@ void uploader_close(struct uploader *uploader, lane_closed_fn closed, void *ctx)
 		if (cache->prepared == CACHE_PREPARING)
 			cache->link->backend->ops->cancel(&cache->prepare_op);
 		cache_cancel_look(cache);
+		leftovers_cancel(cache);
 		timer_close(&cache->due, on_due_closed);
+		timer_close(&cache->leftovers.later, on_later_closed);
 	}
 	timer_close(&uploader->retry, on_retry_closed);
 	timer_close(&uploader->sample, on_sample_closed);

@@ -128,6 +128,33 @@ start_front() {
 	[ -z "$(sqlite3 "$T/state/queue.db" "SELECT upload_id FROM job WHERE upload_id IS NOT NULL")" ]
 }
 
+nothing_left_over() {
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM leftover')" -eq 0 ]
+}
+
+@test "what a forgotten upload left in the bucket is aborted, and nothing else" {
+	other=$(s3 POST "$BUCKET/of-others?uploads=" | sed -n 's/.*<UploadId>\(.*\)<.UploadId>.*/\1/p')
+	start_front
+	config_of "$BUCKET" "http://$FRONT"
+	path=$(make_path large 40000000)
+	start_daemon
+	call_hook "$path"
+	wait_until 20 grep -q 'partNumber=2.* 503 ' "$T/log/front.log"
+	ctl pause main
+	stop_daemon KILL
+	has_unfinished_uploads 2
+
+	start_daemon # paused, it neither goes on with it nor takes anything away
+	ctl forget "$path"
+	status_is '.queue.unfinished == 0'
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM leftover')" -eq 1 ]
+	has_unfinished_uploads 2
+	ctl resume main
+	wait_until 20 has_unfinished_uploads 1
+	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
+	wait_until 10 nothing_left_over
+}
+
 # add_bucket NAME BUCKET ENDPOINT ID SECRET: one more cache.
 add_bucket() {
 	printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' "$4" "$5" >"$T/etc/$1.aws"

@@ -12,6 +12,7 @@
 #include "daemon/db/aside.h"
 #include "daemon/db/stmt.h"
 #include "daemon/queue/queue.h"
+#include "daemon/queue/schema.h"
 #include "tests/support/faulty_vfs.h"
 #include "tests/unit/test.h"
 
@@ -914,6 +915,179 @@ static void what_a_put_left_comes_with_its_job_until_the_nar_is_sent(void **stat
 	queue_job_fini(&jobs[1]);
 }
 
+static uint64_t forget(const char *path, uint64_t caches, bool failed_only)
+{
+	struct queue_forget op = { .now_unix_s = now,
+		                   .which = { .path = path, .caches = caches, .failed_only = failed_only } };
+
+	must_run(&op.op, QUEUE_FORGET);
+	note_released(op.released, op.n_released);
+	queue_op_fini(&op.op);
+	return op.n_changed;
+}
+
+static bool prune(int64_t before)
+{
+	struct queue_prune op = { .before_unix_s = before };
+
+	must_run(&op.op, QUEUE_PRUNE);
+	return op.more;
+}
+
+/* Claims all jobs of main, has their puts leave something there, and loses the claims. */
+static void leave_notes(size_t n)
+{
+	struct queue_job jobs[4];
+
+	assert_int_equal(claim_from(MAIN, jobs, n), n);
+	for (size_t i = 0; i < n; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "nar/%d up", number_of(jobs[i].info.path));
+		note(jobs[i].id, text);
+		queue_job_fini(&jobs[i]);
+	}
+	reopen();
+}
+
+/* The first leftover behind AFTER; TEXT says what it must be, NULL: there is none. */
+static int64_t next_leftover(size_t cache, int64_t after, const char *text)
+{
+	struct queue_next_leftover op = { .cache = cache, .after_id = after };
+	int64_t id;
+
+	must_run(&op.op, QUEUE_NEXT_LEFTOVER);
+	id = op.id;
+	if (text == NULL)
+		assert_null(op.note);
+	else
+		assert_string_equal(op.note, text);
+	assert_int_equal(id != 0, text != NULL);
+	queue_op_fini(&op.op);
+	return id;
+}
+
+static void drop_leftover(size_t cache, int64_t id)
+{
+	struct queue_drop_leftover op = { .cache = cache, .id = id };
+
+	must_run(&op.op, QUEUE_DROP_LEFTOVER);
+}
+
+static uint64_t n_leftovers(void)
+{
+	return queue_cache_counts(queue, MAIN)->leftovers;
+}
+
+/* Of three, the last goes because it is forgotten, the second with it, and the first is needed still. */
+static void what_a_forgotten_put_left_stays_until_somebody_took_it_away(void **state)
+{
+	int64_t first, second;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	leave_notes(3);
+	assert_int_equal(n_leftovers(), 0);
+	changed_caches = 0;
+	forget(P(3), 0, false);
+	assert_int_equal(n_leftovers(), 2);
+	assert_int_equal(changed_caches & 1 << MAIN, 1 << MAIN);
+	reopen();
+	assert_int_equal(n_leftovers(), 2);
+	first = next_leftover(MAIN, 0, "nar/3 up");
+	second = next_leftover(MAIN, first, "nar/2 up");
+	next_leftover(MAIN, second, NULL);
+	next_leftover(OTHER, 0, NULL);
+	drop_leftover(OTHER, first); /* it is not there */
+	assert_int_equal(n_leftovers(), 2);
+	drop_leftover(MAIN, first);
+	drop_leftover(MAIN, first);
+	assert_int_equal(n_leftovers(), 1);
+	next_leftover(MAIN, 0, "nar/2 up");
+	drop_leftover(MAIN, second);
+	next_leftover(MAIN, 0, NULL);
+	forget(P(1), 0, false);
+	next_leftover(MAIN, second, "nar/1 up");
+	assert_int_equal(n_leftovers(), 1);
+	assert_counts_survive();
+}
+
+static void a_put_that_left_nothing_leaves_nothing_when_it_is_forgotten(void **state)
+{
+	(void)state;
+	PUSH({ .path = 1 });
+	forget(NULL, 0, false);
+	assert_int_equal(n_leftovers(), 0);
+	next_leftover(MAIN, 0, NULL);
+}
+
+static void change_file(const char *sql)
+{
+	const struct db_config config = { .path = db_path,
+		                          .application_id = SCHEMA_APPLICATION_ID,
+		                          .migrations = schema_migrations,
+		                          .n_migrations = 1,
+		                          .cache_bytes = 65536 };
+	struct db_config whole = config;
+	struct error err;
+	struct db *db;
+
+	whole.n_migrations = schema_n_migrations;
+	assert_int_equal(db_open(&db, access(db_path, F_OK) == 0 ? &whole : &config, &err), 0);
+	if (db_exec(db, sql, &err) < 0)
+		fail_msg("%s", err.text);
+	db_close(db);
+}
+
+static void what_was_left_on_a_removed_cache_waits_a_month_for_it_to_come_back(void **state)
+{
+	(void)state;
+	PUSH({ .path = 1 });
+	leave_notes(1);
+	close_queue();
+	open_with(standard + 1, 1);
+	forget(NULL, 0, false);
+	close_queue();
+	change_file("UPDATE leftover SET made = made - 29 * 86400");
+	open_with(standard + 1, 1);
+	prune(0);
+	reopen();
+	assert_int_equal(n_leftovers(), 1);
+	close_queue();
+	change_file("UPDATE leftover SET made = made - 2 * 86400");
+	open_with(standard, N_ELEMENTS(standard));
+	prune(0); /* it is configured: somebody still tries */
+	next_leftover(MAIN, 0, "nar/1 up");
+	close_queue();
+	open_with(standard + 1, 1);
+	prune(0);
+	reopen();
+	assert_int_equal(n_leftovers(), 0);
+	next_leftover(MAIN, 0, NULL);
+}
+
+static void a_queue_of_the_first_schema_is_migrated_with_all_that_is_in_it(void **state)
+{
+	(void)state;
+	close_queue();
+	assert_int_equal(unlink(db_path), 0);
+	change_file("INSERT INTO cache (id, identity, name, kind, is_configured)"
+	            " VALUES (7, 'file:///main', 'main', 'file', 1);"
+	            "INSERT INTO path (id, path) VALUES"
+	            " (1, '/nix/store/00000000000000000000000000000001-p1');"
+	            "INSERT INTO job (path, cache, root, rank, layer, nar_size, may_only_be_found, force, "
+	            "is_root,"
+	            " upload_id, enqueued, changed) VALUES (1, 7, 1, 1, 0, 1000, 0, 0, 1, 'nar/1 up', 1, 1)");
+	open_with(standard, N_ELEMENTS(standard));
+	assert_counts(1, 0, 0, 0, 0, 0);
+	assert_int_equal(n_leftovers(), 0);
+	assert_int_equal(forget(NULL, 0, false), 1);
+	assert_int_equal(n_leftovers(), 1);
+	next_leftover(MAIN, 0, "nar/1 up");
+	assert_counts_survive();
+}
+
 static void a_released_claim_can_be_claimed_again(void **state)
 {
 	struct queue_release release = { 0 };
@@ -1480,17 +1654,6 @@ static void a_root_meant_for_a_removed_cache_alone_waits_for_it(void **state)
 	assert_true(claim_root(NULL) > 0);
 }
 
-static uint64_t forget(const char *path, uint64_t caches, bool failed_only)
-{
-	struct queue_forget op = { .now_unix_s = now,
-		                   .which = { .path = path, .caches = caches, .failed_only = failed_only } };
-
-	must_run(&op.op, QUEUE_FORGET);
-	note_released(op.released, op.n_released);
-	queue_op_fini(&op.op);
-	return op.n_changed;
-}
-
 static void a_forgotten_path_goes_and_blocks_what_needs_it(void **state)
 {
 	struct queue_read show = { .path = "/nix/store/00000000000000000000000000000002-p2" };
@@ -1871,14 +2034,6 @@ static void roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full(void
 	upload(3); /* still uploaded; there is nothing left to release */
 	assert_string_equal(released, "");
 	assert_counts_survive();
-}
-
-static bool prune(int64_t before)
-{
-	struct queue_prune op = { .before_unix_s = before };
-
-	must_run(&op.op, QUEUE_PRUNE);
-	return op.more;
 }
 
 static int64_t count_rows(const char *table)
@@ -2396,6 +2551,10 @@ int main(void)
 		TEST(a_failed_path_handed_over_again_is_tried_again),
 		TEST(a_deferred_job_waits_for_its_time_and_counts_its_attempts),
 		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
+		TEST(what_a_forgotten_put_left_stays_until_somebody_took_it_away),
+		TEST(a_put_that_left_nothing_leaves_nothing_when_it_is_forgotten),
+		TEST(what_was_left_on_a_removed_cache_waits_a_month_for_it_to_come_back),
+		TEST(a_queue_of_the_first_schema_is_migrated_with_all_that_is_in_it),
 		TEST(a_released_claim_can_be_claimed_again),
 		TEST(a_claim_passes_over_what_it_is_told_to),
 		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root),

@@ -79,7 +79,7 @@ static struct {
 	unsigned n_paths;
 	uint64_t random;
 	unsigned fail_one_in; /* 0: never */
-	unsigned n_failed;
+	unsigned n_failed, n_abandoned;
 	unsigned n_caches, n_running, max_running, n_nars_put, n_bodies, n_canceled, n_turns, close_at_turn;
 	bool is_closed;
 	size_t n_released;
@@ -149,7 +149,7 @@ struct call {
 	struct backend_op *op;
 	struct loop_post post;
 	unsigned turns;
-	bool is_used, is_canceled, fails, is_put;
+	bool is_used, is_canceled, fails, is_put, is_abandon;
 	const char *path;
 	size_t cache;
 	uint64_t file_size;
@@ -240,6 +240,9 @@ static void finish_call(struct call *call)
 	           strcmp(call->path, t.trouble.poison) == 0) {
 		error_set(&op->err, ERROR_TRANSIENT, "this one not");
 		t.n_failed++;
+	} else if (call->is_abandon) {
+		assert_string_equal(call->path, "nar/x up");
+		t.n_abandoned++;
 	} else if (call->publishes != NULL) {
 		call->publishes->is_published[call->cache] = true;
 		t.n_infos_put++;
@@ -354,6 +357,11 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
 	begin_call(backend, op, g->info.path, true)->publishes = g;
 }
 
+static void fake_abandon(struct backend *backend, struct backend_op *op, const char *note)
+{
+	begin_call(backend, op, note, false)->is_abandon = true;
+}
+
 static void fake_cancel(struct backend_op *op)
 {
 	struct call *call = op->call;
@@ -375,6 +383,7 @@ static const struct backend_ops fake_ops = {
 	.find_nar_start = fake_find_nar,
 	.put_nar_start = fake_put_nar,
 	.put_info_start = fake_put_info,
+	.abandon_start = fake_abandon,
 	.cancel = fake_cancel,
 	.close = fake_close,
 };
@@ -880,6 +889,106 @@ static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 	close_rig();
 }
 
+/* ---- what forgotten jobs left ---------------------------------------------------------------------------
+ */
+
+#define N_LEFT 3
+
+/* All jobs are forgotten, and each has left something on the cache. */
+static void open_rig_with_leftovers(void)
+{
+	struct queue_claim claim = { .op.verb = QUEUE_CLAIM, .now_unix_s = clock_unix_s(), .n_max = N_LEFT };
+	struct queue_forget forget = { .op.verb = QUEUE_FORGET, .now_unix_s = claim.now_unix_s };
+
+	open_rig(N_LEFT);
+	fill_queue();
+	t.is_filled = false;
+	queue_start(t.queue, &claim.op, on_op);
+	loop_run(&t.loop);
+	assert_int_equal(claim.n_jobs, N_LEFT);
+	for (size_t i = 0; i < N_LEFT; i++) {
+		struct queue_note note = { .op.verb = QUEUE_NOTE,
+			                   .job_id = claim.jobs[i].id,
+			                   .upload_id = "nar/x up" };
+		struct queue_release release = { .op.verb = QUEUE_RELEASE, .job_id = claim.jobs[i].id };
+
+		queue_start(t.queue, &note.op, on_op);
+		queue_start(t.queue, &release.op, on_op);
+		loop_run(&t.loop);
+	}
+	queue_op_fini(&claim.op);
+	t.is_filled = true;
+	queue_start(t.queue, &forget.op, on_op);
+	loop_run(&t.loop);
+	queue_op_fini(&forget.op);
+	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_READY], 0);
+}
+
+static uint64_t n_leftovers(void)
+{
+	return queue_cache_counts(t.queue, 0)->leftovers;
+}
+
+static void what_forgotten_puts_left_is_taken_away_at_once(void **state)
+{
+	(void)state;
+	open_rig_with_leftovers();
+	assert_int_equal(t.n_abandoned, N_LEFT);
+	assert_int_equal(n_leftovers(), 0);
+	close_rig();
+}
+
+static void restart(void)
+{
+	close_uploader();
+	loop_run(&t.loop);
+	open_uploader();
+	upload_all();
+}
+
+static void what_cannot_be_taken_away_now_is_when_it_is_tried_again(void **state)
+{
+	static const struct {
+		enum error_kind kind;
+		unsigned n_tries; /* before the next start */
+	} cases[] = { { ERROR_TRANSIENT, 1 }, { ERROR_PERMANENT, N_LEFT } };
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+		t.trouble = (struct trouble){ .kind = cases[i].kind };
+		open_rig_with_leftovers();
+		assert_int_equal(t.n_refused, cases[i].n_tries);
+		upload_all(); /* not again so soon */
+		assert_int_equal(t.n_refused, cases[i].n_tries);
+		assert_int_equal(n_leftovers(), N_LEFT);
+		t.trouble.kind = ERROR_NONE;
+		restart();
+		assert_int_equal(t.n_abandoned, N_LEFT);
+		assert_int_equal(n_leftovers(), 0);
+		close_rig();
+	}
+}
+
+static void what_is_cut_short_while_it_takes_away_goes_on_at_the_next_start(void **state)
+{
+	unsigned n_canceled = 0;
+	(void)state;
+
+	for (unsigned turn = 1; turn < 12; turn++) {
+		t.close_at_turn = turn;
+		open_rig_with_leftovers();
+		n_canceled += t.n_canceled;
+		t.close_at_turn = 0;
+		if (t.is_closed)
+			open_uploader();
+		upload_all();
+		assert_in_range(t.n_abandoned, N_LEFT, N_LEFT + 1);
+		assert_int_equal(n_leftovers(), 0);
+		close_rig();
+	}
+	assert_true(n_canceled > 0);
+}
+
 static void a_cache_leaves_each_other_one_room_for_a_body(void **state)
 {
 	const struct room whole = { .n_blocks = BODY_BLOCKS_MAX }, nothing = { 0 };
@@ -938,6 +1047,9 @@ int main(void)
 		cmocka_unit_test(a_poison_path_fails_alone_and_holds_nothing_up),
 		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
+		cmocka_unit_test(what_forgotten_puts_left_is_taken_away_at_once),
+		cmocka_unit_test(what_cannot_be_taken_away_now_is_when_it_is_tried_again),
+		cmocka_unit_test(what_is_cut_short_while_it_takes_away_goes_on_at_the_next_start),
 		cmocka_unit_test(a_cache_leaves_each_other_one_room_for_a_body),
 		cmocka_unit_test(what_is_more_than_a_cache_may_have_goes_beside_the_others_one_at_a_time),
 	};
