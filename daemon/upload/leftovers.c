@@ -1,10 +1,10 @@
 /* An unfinished put whose job is gone is nobody's: no claim brings its note any more. The queue kept that,
- *and here it is taken away from the cache, so that no bytes are paid for that nobody sees.
+ * and here it is taken away from the cache, so that no bytes are paid for that nobody sees.
  *
  *	next leftover of the queue -> abandon it on the cache -> drop it from the queue -> next ...
  *
  * One that cannot be taken away stays for an hour, or for the next start: it holds up no upload, and its
- *fault says nothing to the breaker, which the uploads ask. */
+ * fault says nothing to the breaker, which the uploads ask. */
 #include "common/log.h"
 #include "daemon/upload/transfer.h"
 

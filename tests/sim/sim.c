@@ -3,8 +3,8 @@
  *
  *	sim [--seeds N | --seconds S] [--from X] [--jobs N]      seeds X, X+1, ... until one fails
  *	sim --seed X [--trace]                                   that one alone
- *	sim --cuts [--seeds N] [--from X]                        instead of chance: the power is cut once, at
- *each boundary of a sync in turn sim --seed X --cut N [--trace]                           one of those
+ *	sim --cuts [--seeds N] [--from X]                        the power is cut at each sync in turn instead
+ *	sim --seed X --cut N [--trace]                           one of those
  *
  * Exit status: 0 all held; 1 a seed failed: its sentence and how to replay it are on stdout; 2 usage. */
 #include <errno.h>
