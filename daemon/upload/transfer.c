@@ -413,6 +413,21 @@ static bool must_see_nar(const struct upload *u)
 	       strcmp(u->asks[0].op.nar_url, u->nar_key) == 0;
 }
 
+/* What may only be found is withheld, and so is all that needs it, once nobody has it: not before all were
+ * heard. */
+static void not_found(struct upload *u)
+{
+	struct error err;
+
+	if (!u->has_silent_upstream) {
+		record_finish(u, JOB_WITHHELD, u->cache->number);
+		return;
+	}
+	error_set(&err, ERROR_TRANSIENT,
+	          "exclude-closures has it, and an upstream does not answer that may have it");
+	upload_fault(u, &err);
+}
+
 static void asked(struct upload *u)
 {
 	const struct upload_ask *own = &u->asks[0];
@@ -434,13 +449,14 @@ static void asked(struct upload *u)
 			record_finish(u, JOB_IN_UPSTREAM, u->asks[i].endpoint);
 			return;
 		}
-	/* An upstream that gives no answer counts as not having it, for this job; the cache does not. */
+	/* An upstream that gives no answer counts as not having what can be sent instead; the cache does not.
+	 */
 	if (own->op.err.kind != ERROR_NONE)
 		cache_fault(u, &own->op.err, own->op.is_server_fault);
 	else if (u->closing)
 		record_release(u);
 	else if (u->job.may_only_be_found)
-		record_finish(u, JOB_WITHHELD, u->cache->number);
+		not_found(u);
 	else if (sends_last(u))
 		publish(u);
 	else
@@ -454,6 +470,8 @@ static void on_asked(struct backend_op *op)
 
 	assert(u->state == UPLOAD_ASKING);
 	ask->is_running = false;
+	if (ask != &u->asks[0] && op->err.kind != ERROR_NONE)
+		u->has_silent_upstream = true;
 	if (ask != &u->asks[0] && op->err.kind != ERROR_NONE && op->is_server_fault)
 		uploader_rest_upstream(u->cache->uploader, ask->endpoint, &op->err);
 	if (--u->n_asking == 0) {
@@ -498,13 +516,16 @@ void upload_ask(struct upload *u)
 		return;
 	}
 	u->op_began_mono_ms = clock_mono_ms();
+	u->has_silent_upstream = false;
 	ask_one(u, u->link->backend, u->cache->number);
 	for (size_t i = uploader->n_caches; i < uploader->n_caches + uploader->config->n_upstreams; i++) {
-		struct backend *upstream =
-			(u->cache->upstreams >> i & 1) ? uploader_upstream(uploader, i) : NULL;
+		bool is_ours = (u->cache->upstreams >> i & 1) != 0;
+		struct backend *upstream = is_ours ? uploader_upstream(uploader, i) : NULL;
 
 		if (upstream != NULL)
 			ask_one(u, upstream, i);
+		else if (is_ours)
+			u->has_silent_upstream = true;
 	}
 }
 

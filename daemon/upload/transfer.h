@@ -93,8 +93,9 @@ struct upload {
 	size_t n_sigs;
 	struct buf narinfo;
 	uint64_t sent_bytes;
-	bool was_nar_there;  /* a put found the NAR on the cache */
-	bool was_info_there; /* only the NAR is in doubt */
+	bool was_nar_there;       /* a put found the NAR on the cache */
+	bool was_info_there;      /* only the NAR is in doubt */
+	bool has_silent_upstream; /* one was not asked, or did not answer: it may have the path */
 
 	/* CHECKING_STORE */
 	struct store_info_query query;

@@ -25,7 +25,7 @@ load common
 }
 
 @test "exclude-closures withholds a root whose closure has a member that nobody has" {
-	write_config "file://$T/cache" 'exclude-closures = -secret'
+	write_config "file://$T/cache" 'exclude-closures = -secret' 'upstreams ='
 	start_daemon
 	secret=$(make_path my-secret)
 	program=$(build_path program 64 "$secret")
@@ -42,7 +42,7 @@ load common
 }
 
 @test "exclude-closures-with-nar-over withholds a large member" {
-	write_config "file://$T/cache" 'exclude-closures-with-nar-over = 1M'
+	write_config "file://$T/cache" 'exclude-closures-with-nar-over = 1M' 'upstreams ='
 	start_daemon
 	large=$(build_path large 2000000)
 	small=$(build_path small 2000)
@@ -186,4 +186,15 @@ with_upstream_key() {
 	cache_has "$T/cache" "${paths[@]}"
 	# Once a minute, not for each path.
 	[ "$(grep -c 'upstream cannot be reached upstream=up' "$T/log/nncached.log")" -lt 4 ]
+}
+
+@test "what may only be found waits for an upstream that cannot be reached" {
+	pick_port
+	write_config "file://$T/cache" 'upstreams = up' 'exclude-closures = -secret$' '[upstream "up"]' \
+		"url = http://127.0.0.1:$PORT" "public-key = $(cat "$T/etc/key.public")" 'keeps-forever = yes'
+	start_daemon
+	paths=("$(build_path secret)")
+	wait_until 20 status_is '.queue.delayed == 1'
+	ctl status | grep -F 'an upstream does not answer that may have it'
+	[ "$(find "$T/var/gcroots/nncache" -type l | wc -l)" -eq 1 ]
 }

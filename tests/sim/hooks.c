@@ -109,10 +109,17 @@ static bool is_kept_on(unsigned cache, unsigned path)
 
 bool promise_is_kept(const struct promise *p)
 {
-	for (unsigned c = 0; !p->is_kept && c < life.n_caches; c++)
-		if ((p->caches >> c & 1) && !is_kept_on(c, p->path))
+	for (unsigned c = 0; c < life.n_caches; c++)
+		if (((p->caches & ~p->kept) >> c & 1) && !is_kept_on(c, p->path))
 			return false;
 	return true;
+}
+
+void promise_note_kept(struct promise *p)
+{
+	for (unsigned c = 0; c < life.n_caches; c++)
+		if (((p->caches & ~p->kept) >> c & 1) && is_kept_on(c, p->path))
+			p->kept |= UINT64_C(1) << c;
 }
 
 void hooks_root_failed(unsigned path)

@@ -15,10 +15,10 @@ struct promise {
 	enum promise_kind kind;
 	unsigned path;
 	uint64_t caches;     /* bits; never 0 */
+	uint64_t kept;       /* those that had it once: what one loses later is no fault of ours */
 	unsigned derivation; /* that was handed over in its place; 0: none */
 	int64_t request_id;  /* of an ACK */
 	bool is_excused;     /* forgotten, given up, or lost with the power */
-	bool is_kept;        /* once: what the cache loses later is no fault of ours */
 	bool lacks_root;     /* the root could not be made: it is collected as long as that lasts */
 	uint64_t lacks_root_since_ms;
 };
@@ -44,5 +44,6 @@ bool spool_is_empty(void);
 const char *promise_name(const struct promise *promise);
 /* Is, or was, all of its closure where it was promised to be, or is there a filter that keeps it back? */
 bool promise_is_kept(const struct promise *promise);
+void promise_note_kept(struct promise *promise);
 
 #endif

@@ -52,7 +52,7 @@ static void note_kept(void)
 	n_seen = fake_cache_n_stored();
 	n_promised = n_promises;
 	for (unsigned i = 0; i < n_promises; i++)
-		promises[i].is_kept = promise_is_kept(&promises[i]);
+		promise_note_kept(&promises[i]);
 }
 
 /* I3: a root that could not be made is made later, once roots can be. */
