@@ -152,6 +152,57 @@ collect() {
 		"$T/served/other" "$T/served/tls"
 }
 
+# start_strict KIND [ARGUMENT...]: a server that verifies what it gets; sets PORT.
+start_strict() {
+	start "$1" python3 "$TOP/tests/support/$1_server.py" "${@:2}"
+	wait_until 15 test -s "$T/log/$1.log"
+	read -r PORT _ <"$T/log/$1.log"
+}
+
+@test "secrets of S3, Cachix and Attic stay where they are, good or bad" {
+	mark s3_secret
+	mark cachix_token
+	mark attic_token
+	mark wrong_token
+	mark session_token
+	mkdir "$T/served" "$T/s3-objects"
+	start_strict s3 --root "$T/s3-objects" --key "AKIDMARKED:$s3_secret"
+	s3=$PORT
+	for bucket in no-condition denied expired malformed html403; do
+		add_cache "s3-$bucket" "s3://$bucket" "endpoint = http://127.0.0.1:$s3"
+	done
+	printf '[default]\naws_access_key_id = AKIDSESSION\naws_secret_access_key = %s\naws_session_token = %s\n' \
+		"$wrong_token" "$session_token" >"$T/etc/session.aws"
+	add_cache s3-session s3://no-list "endpoint = http://127.0.0.1:$s3" "token-file = $T/etc/session.aws"
+	start_strict cachix --store-dir "$T/store" --token "$cachix_token"
+	cachix=$PORT
+	start_strict attic --store-dir "$T/store" --token "$attic_token"
+	attic=$PORT
+	echo "$attic_token" >"$T/etc/attic.token"
+	echo "$wrong_token" >"$T/etc/wrong.token"
+	chmod 600 "$T"/etc/*.{token,aws}
+	add_cache cachix cachix://team "endpoint = http://127.0.0.1:$cachix" 'sign = no'
+	add_cache cachix-wrong cachix://team "endpoint = http://localhost:$cachix" 'sign = no' \
+		"token-file = $T/etc/wrong.token"
+	add_cache attic "attic+http://127.0.0.1:$attic/team" "token-file = $T/etc/attic.token"
+	add_cache attic-wrong "attic+http://localhost:$attic/team" "token-file = $T/etc/wrong.token"
+	sed -i '/team$/,/^$/ { /^signing-key-file/d }' "$T/etc/nncache.conf"
+	start nncached env AWS_ACCESS_KEY_ID=AKIDMARKED AWS_SECRET_ACCESS_KEY="$s3_secret" \
+		CACHIX_AUTH_TOKEN="$cachix_token" "$B/daemon/nncached" --log-level debug --config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	path=$(make_path program 3000)
+	call_hook "$path"
+	wait_until 60 every_cache_was_tried
+
+	# What they are for was done with them: the servers verify them, signatures too.
+	ctl list --state done --json | jq -e '[.jobs[].cache] | contains(["s3-no-condition", "cachix", "attic"])'
+	ctl list --json | jq -e '[.jobs[].cache] | contains(["s3-session", "s3-expired", "cachix-wrong", "attic-wrong"])'
+	collect "$path"
+	stop_daemon KILL
+	[ -s "$T/state/queue.db-wal" ]
+	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/var" "$T/s3-objects"
+}
+
 @test "secret files that are broken, and secrets where none may be, are refused without being shown" {
 	mark first
 	mark second

@@ -432,9 +432,12 @@ def main():
     parser.add_argument("--root")
     parser.add_argument("--log")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--key", help="ID:SECRET, one more that is known")
     args = parser.parse_args()
 
     self_test()
+    if args.key:
+        key_id, _, KEYS[key_id] = args.key.partition(":")
     if args.self_test:
         return
     server = Server(("127.0.0.1", args.port), Handler)
