@@ -412,6 +412,20 @@ static int format_key(struct buf *out, const struct request *req, const struct k
 	return 0;
 }
 
+int request_check_paths(const struct request *req, const char *store_dir, struct error *err)
+{
+	for (size_t i = 0; i < req->n_paths; i++)
+		if (store_path_check(req->paths[i], store_dir, err) < 0)
+			return -1;
+	if (req->derivation == NULL)
+		return 0;
+	if (store_path_check(req->derivation, store_dir, err) < 0)
+		return -1;
+	if (!store_path_is_derivation(req->derivation))
+		return error_set(err, ERROR_PERMANENT, "%s is not a derivation", req->derivation);
+	return 0;
+}
+
 int request_format(const struct request *req, struct buf *out, struct error *err)
 {
 	buf_printf(out, HEADER "1 %s\n", verbs[req->verb].name);

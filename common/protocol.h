@@ -1,7 +1,7 @@
 /* The requests of the socket and of spool files, and the last line of an answer (docs/protocol.md).
  * Limits: REQUEST_MAX_BYTES, REQUEST_MAX_PATHS, REQUEST_MAX_CACHES; a path has at most
- * STORE_PATH_SIZE - 1 bytes, any other value REQUEST_MAX_VALUE. That a path is a store path is not
- * judged here: the store directory is not known.
+ * STORE_PATH_SIZE - 1 bytes, any other value REQUEST_MAX_VALUE. That a path is a store path is judged
+ * by request_check_paths alone: only the daemon knows the store directory.
  * Errors: PERMANENT, with the line's number and what is wrong with it. Thread: any. */
 #ifndef COMMON_PROTOCOL_H
 #define COMMON_PROTOCOL_H
@@ -60,6 +60,9 @@ bool request_is_complete(const char *data, size_t len, size_t n_checked);
  * Owns: RET, for request_fini; DATA is not needed afterwards. RET is untouched on failure. */
 int request_parse(struct request *ret, const char *data, size_t len, struct error *err) MUST_CHECK;
 void request_fini(struct request *req); /* takes a zeroed one too */
+
+/* Are the paths of REQ store paths in STORE_DIR, and its derivation one? Errors: PERMANENT. */
+int request_check_paths(const struct request *req, const char *store_dir, struct error *err) MUST_CHECK;
 
 /* Appends REQ as request_parse reads it. Errors: a value that cannot be sent (PERMANENT: too long, or
  * with a control character), or more than OUT takes; OUT is of no use then. */

@@ -21,6 +21,7 @@ static const struct field daemon_fields[] = {
 	{ "config-error", "config_error", FIELD_TEXT },
 	{ "roots-message", "roots_message", FIELD_TEXT },
 	{ "queue-message", "queue_message", FIELD_TEXT },
+	{ "spool-message", "spool_message", FIELD_TEXT },
 	{ "spool-files", "spool_files", FIELD_NUMBER },
 	{ "bad-spool-files", "bad_spool_files", FIELD_NUMBER },
 	{ "stopping", "stopping", FIELD_TEXT },

@@ -70,6 +70,8 @@ static void put_warnings(struct output *o, const json_t *model)
 		            model_get_text(model, "roots_message"));
 	if (model_has(model, "queue_message"))
 		put_warning(o, "! ", model_get_text(model, "queue_message"));
+	if (model_has(model, "spool_message"))
+		put_warning(o, "! ", model_get_text(model, "spool_message"));
 	if (n_bad > 0) {
 		output_put(o, STYLE_BAD, "! %" PRIu64 " unreadable %s in the spool (*.bad)", n_bad,
 		           n_bad == 1 ? "file" : "files");

@@ -157,6 +157,7 @@ void daemon_show_parts(struct daemon *daemon)
 		.roots_message = roots_message(daemon->roots),
 		.queue_message = queue_message(daemon),
 		.is_draining = daemon->drain.is_on,
+		.spool_message = intake_spool_message(daemon->intake),
 		.n_spool_files = intake_n_spool_files(daemon->intake),
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};

@@ -65,6 +65,7 @@ void check_sound(struct doctor *doctor, const json_t *cache)
 		{ "config_error", "nncachectl config check" },
 		{ "roots_message", NULL },
 		{ "queue_message", NULL },
+		{ "spool_message", NULL },
 	};
 	const json_t *daemon = json_object_get(doctor->status, "daemon");
 	uint64_t n_bad = model_get_uint(daemon, "bad_spool_files");

@@ -163,6 +163,11 @@ uint64_t intake_n_bad_spool_files(const struct intake *intake)
 	return intake->spool.n_bad;
 }
 
+const char *intake_spool_message(const struct intake *intake)
+{
+	return *intake->spool.message != '\0' ? intake->spool.message : NULL;
+}
+
 uint64_t intake_n_spool_files(const struct intake *intake)
 {
 	return intake->spool.n_waiting;

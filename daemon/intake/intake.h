@@ -26,8 +26,8 @@ struct intake_config {
 		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
 	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
 	void (*on_ready)(void *ctx);
-	/* A spool file was set aside, or another number of them waits: intake_n_bad_spool_files or
-	 * intake_n_spool_files says something else than before. */
+	/* A spool file was set aside, or another number of them waits: intake_n_bad_spool_files,
+	 * intake_n_spool_files or intake_spool_message says something else than before. */
 	void (*on_set_aside)(void *ctx);
 	void *ctx;
 };
@@ -70,5 +70,7 @@ void intake_poke(struct intake *intake);
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths);
 uint64_t intake_n_bad_spool_files(const struct intake *intake);
 uint64_t intake_n_spool_files(const struct intake *intake); /* that wait, or are being taken in */
+/* NULL, or why the spool cannot be used as it should, and what would be right. */
+const char *intake_spool_message(const struct intake *intake);
 
 #endif

@@ -9,12 +9,19 @@
 
 struct walk_batch;
 
+#define SPOOL_AT_ONCE   64
+#define SPOOL_NAME_SIZE 256
+
 struct spool {
 	struct watch watch;
 	struct timer rescan;
 	size_t n_running; /* files being taken in */
-	uint64_t n_bad;
-	uint64_t n_waiting; /* when it was looked through last */
+	/* when it was looked through last */
+	uint64_t n_bad, n_waiting;
+	char message[512]; /* why it cannot be used as it should; "": it can */
+	/* Taken in, and could not be removed: they are not taken in again. */
+	char kept[SPOOL_AT_ONCE][SPOOL_NAME_SIZE];
+	size_t n_kept;
 };
 
 struct sweep {

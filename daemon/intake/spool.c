@@ -1,6 +1,7 @@
 /* The spool: requests that a hook could not hand over. A file is read, committed, then unlinked; what
  * does not parse, or is not from whom it should be, is set aside as NAME.bad. Inotify says when to look;
  * a timer looks again, since events can be lost. */
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,17 +17,14 @@
 #include "common/log.h"
 #include "common/protocol.h"
 #include "common/spool.h"
-#include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
 #define RESCAN_MS         30000
-#define FILES_AT_ONCE     64
-#define FILE_NAME_SIZE    256
 #define LEFT_OVER_AFTER_S 86400
 
 struct spool_file {
 	struct intake *intake;
-	char name[FILE_NAME_SIZE];
+	char name[SPOOL_NAME_SIZE];
 	struct request request;
 	struct intake_handover handover;
 };
@@ -47,19 +45,57 @@ static void set_aside(struct intake *intake, const char *name, const char *why)
 	snprintf(from, sizeof(from), "%s/%s", dir, name);
 	snprintf(to, sizeof(to), "%s/%s.bad", dir, name);
 	log_error("spool file set aside file=%s: %s", to, why);
-	if (rename(from, to) < 0)
+	if (rename(from, to) < 0) {
 		log_error("spool file cannot be renamed file=%s: %s", from, strerror(errno));
+		return;
+	}
 	intake->spool.n_bad++;
 	intake->on_set_aside(intake->ctx);
 }
 
-static void file_remove(const struct spool_file *file)
+static int name_remove(const struct intake *intake, const char *name)
 {
 	char path[4096];
 
-	snprintf(path, sizeof(path), "%s/%s", file->intake->config->spool_dir, file->name);
-	if (unlink(path) < 0)
-		log_error("spool file cannot be removed file=%s: %s", path, strerror(errno));
+	snprintf(path, sizeof(path), "%s/%s", intake->config->spool_dir, name);
+	return unlink(path) < 0 && errno != ENOENT ? -1 : 0;
+}
+
+/* One that cannot be removed would be taken in again at once, and for ever. */
+static void file_remove(const struct spool_file *file)
+{
+	struct spool *spool = &file->intake->spool;
+
+	if (name_remove(file->intake, file->name) == 0)
+		return;
+	log_error("spool file cannot be removed file=%s/%s: %s", file->intake->config->spool_dir, file->name,
+	          strerror(errno));
+	assert(spool->n_kept < SPOOL_AT_ONCE);
+	memcpy(spool->kept[spool->n_kept++], file->name, sizeof(file->name));
+}
+
+static bool is_kept(const struct spool *spool, const char *name)
+{
+	for (size_t i = 0; i < spool->n_kept; i++)
+		if (strcmp(spool->kept[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Tries once more to remove what is kept. */
+static void remove_kept(struct intake *intake)
+{
+	struct spool *spool = &intake->spool;
+	size_t n = 0;
+
+	for (size_t i = 0; i < spool->n_kept; i++) {
+		if (name_remove(intake, spool->kept[i]) == 0)
+			continue;
+		if (n < i)
+			memcpy(spool->kept[n], spool->kept[i], sizeof(spool->kept[i]));
+		n++;
+	}
+	spool->n_kept = n;
 }
 
 static void on_taken_in(struct intake_handover *handover)
@@ -131,10 +167,7 @@ static int check_request(struct spool_file *file, struct error *err)
 
 	if (request->verb != VERB_ENQUEUE && request->verb != VERB_PUSH)
 		return error_set(err, ERROR_PERMANENT, "not an enqueue request");
-	for (size_t i = 0; i < request->n_paths; i++)
-		if (store_path_check(request->paths[i], dir, err) < 0)
-			return -1;
-	if (request->derivation != NULL && store_path_check(request->derivation, dir, err) < 0)
+	if (request_check_paths(request, dir, err) < 0)
 		return -1;
 	file->handover.caches = cache_bits(file->intake, request, err);
 	return request->n_caches > 0 && file->handover.caches == 0 ? -1 : 0;
@@ -174,6 +207,7 @@ static void take_in(struct intake *intake, const char *name)
 	file->handover.derivation = file->request.derivation;
 	file->handover.paths = (const char *const *)file->request.paths;
 	file->handover.n_paths = file->request.n_paths;
+	file->handover.push = file->request.verb == VERB_PUSH;
 	file->handover.force = file->request.force;
 	intake->spool.n_running++;
 	intake_start(intake, &file->handover, on_taken_in);
@@ -187,45 +221,6 @@ static int is_request_name(const struct dirent *entry)
 static int by_name(const struct dirent **a, const struct dirent **b)
 {
 	return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static void note_waiting(struct intake *intake, uint64_t n)
-{
-	if (intake->spool.n_waiting == n)
-		return;
-	intake->spool.n_waiting = n;
-	intake->on_set_aside(intake->ctx);
-}
-
-/* Takes in the oldest files that can be read; the last of them to end looks again. */
-static void spool_scan(struct intake *intake)
-{
-	struct dirent **names = NULL;
-	int n;
-
-	if (intake->closing || intake->takes_no_more || intake->spool.n_running > 0)
-		return;
-	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
-	note_waiting(intake, n > 0 ? (uint64_t)n : 0);
-	for (int i = 0; i < n; i++) {
-		if (intake->spool.n_running < FILES_AT_ONCE)
-			take_in(intake, names[i]->d_name);
-		free(names[i]);
-	}
-	free(names);
-}
-
-static void on_changed(struct watch *watch)
-{
-	spool_scan(CONTAINER_OF(watch, struct intake, spool.watch));
-}
-
-static void on_rescan(struct timer *timer)
-{
-	struct intake *intake = CONTAINER_OF(timer, struct intake, spool.rescan);
-
-	spool_scan(intake);
-	timer_set(timer, RESCAN_MS);
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -247,26 +242,89 @@ static void remove_left_over(int dir_fd, const char *name)
 	unlinkat(dir_fd, name, 0);
 }
 
-static void look_at_others(struct intake *intake)
+/* Returns how many were set aside. */
+static uint64_t look_at_others(struct intake *intake)
 {
 	DIR *dir = opendir(intake->config->spool_dir);
 	struct dirent *entry;
+	uint64_t n_bad = 0;
 
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
 		if (ends_with(entry->d_name, SPOOL_SUFFIX ".bad"))
-			intake->spool.n_bad++;
+			n_bad++;
 		else if (entry->d_name[0] == '.' && ends_with(entry->d_name, SPOOL_SUFFIX ".tmp"))
 			remove_left_over(dirfd(dir), entry->d_name);
 	}
 	if (dir != NULL)
 		closedir(dir);
+	return n_bad;
+}
+
+/* What the spool is like, for status: N files were found in it, or it could not be READ. */
+static void note(struct intake *intake, int n, int read_errno)
+{
+	struct spool *spool = &intake->spool;
+	const char *dir = intake->config->spool_dir;
+	uint64_t n_bad = look_at_others(intake), n_waiting = n > 0 ? (uint64_t)n : 0;
+	char message[sizeof(spool->message)] = "";
+
+	n_waiting -= spool->n_kept < n_waiting ? spool->n_kept : n_waiting;
+	if (n < 0)
+		snprintf(message, sizeof(message),
+		         "the spool cannot be read: %.300s: %s; what hooks leave there waits", dir,
+		         strerror(read_errno));
+	else if (spool->n_kept > 0)
+		snprintf(message, sizeof(message),
+		         "the spool cannot be emptied: %zu files taken in from %.300s cannot be removed;"
+		         " expected a directory that uid %u may write",
+		         spool->n_kept, dir, (unsigned)geteuid());
+	if (spool->n_bad == n_bad && spool->n_waiting == n_waiting && strcmp(spool->message, message) == 0)
+		return;
+	if (n < 0 && *spool->message == '\0')
+		log_error("%s", message);
+	spool->n_bad = n_bad;
+	spool->n_waiting = n_waiting;
+	memcpy(spool->message, message, sizeof(message));
+	intake->on_set_aside(intake->ctx);
+}
+
+/* Takes in the oldest files that can be read; the last of them to end looks again. */
+static void spool_scan(struct intake *intake)
+{
+	struct spool *spool = &intake->spool;
+	struct dirent **names = NULL;
+	int n;
+
+	if (intake->closing || intake->takes_no_more || spool->n_running > 0)
+		return;
+	remove_kept(intake);
+	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
+	note(intake, n, errno);
+	for (int i = 0; i < n; i++) {
+		if (spool->n_running + spool->n_kept < SPOOL_AT_ONCE && !is_kept(spool, names[i]->d_name))
+			take_in(intake, names[i]->d_name);
+		free(names[i]);
+	}
+	free(names);
+}
+
+static void on_changed(struct watch *watch)
+{
+	spool_scan(CONTAINER_OF(watch, struct intake, spool.watch));
+}
+
+static void on_rescan(struct timer *timer)
+{
+	struct intake *intake = CONTAINER_OF(timer, struct intake, spool.rescan);
+
+	spool_scan(intake);
+	timer_set(timer, RESCAN_MS);
 }
 
 void spool_open(struct intake *intake)
 {
 	struct error err;
 
-	look_at_others(intake);
 	timer_init(&intake->spool.rescan, intake->loop, on_rescan);
 	intake->n_handles++;
 	if (watch_open(&intake->spool.watch, intake->loop, intake->config->spool_dir, on_changed, &err) < 0)

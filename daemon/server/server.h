@@ -58,6 +58,7 @@ struct server_parts {
 	const char *config_error;  /* or NULL */
 	const char *roots_message; /* or NULL */
 	const char *queue_message; /* or NULL */
+	const char *spool_message; /* or NULL */
 	uint64_t n_spool_files, n_bad_spool_files;
 	bool is_draining; /* stopping once what can go has gone */
 };

@@ -241,26 +241,12 @@ static bool find_caches(struct session *s)
 
 static bool paths_are_good(struct session *s)
 {
-	const struct request *req = &s->request;
-	const char *store_dir = s->server->parts.store_dir;
 	struct error err;
 
-	for (size_t i = 0; i < req->n_paths; i++)
-		if (store_path_check(req->paths[i], store_dir, &err) < 0) {
-			session_fail(s, &err);
-			return false;
-		}
-	if (req->derivation == NULL)
+	if (request_check_paths(&s->request, s->server->parts.store_dir, &err) == 0)
 		return true;
-	if (store_path_check(req->derivation, store_dir, &err) < 0) {
-		session_fail(s, &err);
-		return false;
-	}
-	if (!store_path_is_derivation(req->derivation)) {
-		session_error(s, ANSWER_REFUSED, "%s is not a derivation", req->derivation);
-		return false;
-	}
-	return true;
+	session_fail(s, &err);
+	return false;
 }
 
 static void too_long_without_parts(struct session *s)

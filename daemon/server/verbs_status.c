@@ -159,6 +159,7 @@ static void put_daemon(struct buf *out, const struct server *server)
 	record_text(out, "config-error", server->parts.config_error);
 	record_text(out, "roots-message", server->parts.roots_message);
 	record_text(out, "queue-message", server->parts.queue_message);
+	record_text(out, "spool-message", server->parts.spool_message);
 	record_uint(out, "spool-files", server->parts.n_spool_files);
 	record_uint(out, "bad-spool-files", server->parts.n_bad_spool_files);
 	record_bool(out, "user-mode", server->config.config->user_mode);
