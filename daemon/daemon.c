@@ -60,6 +60,8 @@ void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths)
 {
 	if (daemon->intake != NULL)
 		intake_released(daemon->intake, paths, n_paths);
+	for (size_t i = 0; daemon->intake == NULL && daemon->roots != NULL && i < n_paths; i++)
+		roots_remove(daemon->roots, paths[i]); /* nothing is handed over just now */
 }
 
 static void on_released(void *ctx, char *const *paths, size_t n_paths)
@@ -80,6 +82,7 @@ static void on_taken_in(struct intake_handover *taken)
 	req->err = taken->err;
 	req->request_id = taken->request_id;
 	req->n_new = taken->n_new;
+	req->is_rooted = taken->is_rooted;
 	free(h);
 	req->done(req);
 }

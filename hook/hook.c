@@ -41,7 +41,7 @@ struct places {
 	char user_spool[SPOOL_DIR_SIZE];
 };
 
-enum outcome { TAKEN, NEVER, NOT_NOW };
+enum outcome { TAKEN, TAKEN_UNROOTED, NEVER, NOT_NOW };
 
 /* Nix may have closed them; what we open must not become somebody's stdout. */
 static void fill_standard_fds(void)
@@ -124,9 +124,12 @@ static int converse(struct client *client, const char *socket, uint64_t timeout_
 
 static enum outcome outcome_of(const struct answer *answer, struct error *err)
 {
+	const char *rooted;
+
 	switch (answer->kind) {
 	case ANSWER_OK:
-		return TAKEN;
+		rooted = record_get(&answer->fields, "rooted");
+		return rooted == NULL || strcmp(rooted, "no") != 0 ? TAKEN : TAKEN_UNROOTED;
 	case ANSWER_USAGE:
 	case ANSWER_DENIED:
 	case ANSWER_REFUSED:
@@ -159,7 +162,7 @@ static enum outcome ask_daemon(const struct places *p, uint64_t timeout_ms, cons
 	/* A short wait in vain does not renew the mark, or a daemon that needs 25 ms would never lose it. */
 	if (client.fault == CLIENT_SLOW && !is_slow && mark_dir != NULL)
 		spool_slow_set(mark_dir);
-	if (outcome == TAKEN && slow_age_ms != UINT64_MAX)
+	if ((outcome == TAKEN || outcome == TAKEN_UNROOTED) && slow_age_ms != UINT64_MAX)
 		spool_slow_clear(mark_dir);
 	client_close(&client);
 	return outcome;
@@ -197,6 +200,13 @@ static void hand_over(const struct places *p, const struct settings *s, const st
 	case TAKEN:
 		crash_point(HOOK_ANSWERED);
 		own_roots_remove(&roots, req);
+		break;
+	case TAKEN_UNROOTED:
+		if (!has_roots)
+			say("%s is queued, but nothing protects it from garbage collection; nncachectl "
+			    "status "
+			    "says why",
+			    first_path(req));
 		break;
 	case NEVER:
 		say_loudly("the daemon will not upload %s: %s", first_path(req), why.text);

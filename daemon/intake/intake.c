@@ -6,17 +6,17 @@
 
 #include "common/clock.h"
 #include "common/crash.h"
+#include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
 static void handover_end(struct intake_handover *h)
 {
 	struct intake *intake = h->intake;
-	struct intake_handover **at = &intake->handovers;
 
-	while (*at != h)
-		at = &(*at)->next;
-	*at = h->next;
+	*h->at = h->next;
+	if (h->next != NULL)
+		h->next->at = h->at;
 	h->request_id = h->add.request_id;
 	h->n_new = h->add.n_new;
 	free(h->add_paths);
@@ -47,15 +47,24 @@ static void add(struct intake_handover *h)
 	queue_start(h->intake->queue, &h->add.op, on_added);
 }
 
+/* Told once, until the roots are there. */
+static void note_unrooted(struct intake *intake, const struct error *err)
+{
+	if (!intake->sweep.lacks_roots && err->kind != ERROR_CANCELED)
+		log_warning("a root could not be made: %s, trying again at the next sweep", err->text);
+	intake->sweep.lacks_roots = true;
+}
+
 /* That a root could not be made does not keep a path out: it is queued, status says that it is not
- * protected, and the root is tried again. */
+ * protected, and the root is tried again. Who handed it over is told, and keeps a root of its own. */
 static void on_rooted(struct roots_add *roots_add)
 {
 	struct intake_handover *h = CONTAINER_OF(roots_add, struct intake_handover, roots_add);
 
 	crash_point(INTAKE_ROOTED);
-	if (roots_add->err.kind != ERROR_NONE)
-		h->intake->sweep.lacks_roots = true;
+	h->is_rooted = roots_add->err.kind == ERROR_NONE;
+	if (!h->is_rooted)
+		note_unrooted(h->intake, &roots_add->err);
 	for (size_t i = 0; h->push && roots_add->err.kind == ERROR_NONE && i < roots_add->n_paths; i++)
 		if (!h->is_valid[i]) {
 			error_set(&h->err, ERROR_PERMANENT, "%s is not valid in the store",
@@ -115,6 +124,9 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 	h->done = done;
 	h->err = (struct error){ 0 };
 	h->next = intake->handovers;
+	h->at = &intake->handovers;
+	if (h->next != NULL)
+		h->next->at = &h->next;
 	intake->handovers = h;
 	h->n_waits = 0;
 	if (prepare(h, intake) < 0) {
@@ -205,6 +217,7 @@ static void on_close_turn(struct loop_post *post)
 	void *ctx = intake->closed_ctx;
 
 	info_cache_fini(&intake->resolve.infos);
+	sweep_fini(&intake->sweep);
 	free(intake);
 	if (closed != NULL)
 		closed(ctx);

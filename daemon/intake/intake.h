@@ -1,6 +1,6 @@
 /* How paths come in: hand-overs by socket, spool files, GC roots that nobody explains; and how each
  * root becomes jobs (resolve). Durable before acknowledged: the row is committed and the daemon's GC
- * roots exist when done() fires (I1).
+ * roots exist when done() fires (I1); where they could not be made, is_rooted says so.
  * Thread: loop. */
 #ifndef DAEMON_INTAKE_INTAKE_H
 #define DAEMON_INTAKE_INTAKE_H
@@ -50,6 +50,7 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 	bool force;
 	int64_t request_id; /* out */
 	size_t n_new;       /* out */
+	bool is_rooted;     /* out: the daemon's GC roots exist; without them the caller's own must stay */
 
 	struct intake *intake;
 	struct queue_add add;
@@ -57,7 +58,7 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 	struct roots_add roots_add;
 	bool *is_valid;
 	unsigned n_waits;
-	struct intake_handover *next;
+	struct intake_handover *next, **at; /* AT: where it hangs */
 	struct loop_post post;
 };
 void intake_start(struct intake *intake, struct intake_handover *handover, intake_done_fn done);

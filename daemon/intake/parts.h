@@ -24,17 +24,24 @@ struct spool {
 	size_t n_kept;
 };
 
+struct stray;
+
 struct sweep {
 	struct timer again;
-	bool lacked_ours; /* the last look found a hook's root without the daemon's own */
 	bool is_running;
 	bool was_ready;   /* on_ready was called */
 	bool lacks_roots; /* some could not be made: the next sweep tries again */
+	/* the page that is looked at */
 	struct roots_list list;
 	struct queue_explain explain;
-	const char **paths;
-	bool *is_wanted, *is_wanted_by_all;
-	size_t n_running; /* stray roots being enqueued */
+	const char *paths[ROOTS_PAGE];
+	bool is_wanted[ROOTS_PAGE], is_wanted_by_all[ROOTS_PAGE];
+	size_t next;         /* entry to look at */
+	bool is_explained;   /* the page */
+	uint64_t again_ms;   /* until the next sweep */
+	size_t n_running;    /* stray roots being enqueued */
+	struct stray *taken; /* hooks' roots that go once they have been beside the daemon's for a while */
+	struct timer settle;
 	/* remaking the roots of unfinished requests at start */
 	struct queue_unfinished_roots page;
 	struct roots_add add;
@@ -87,6 +94,7 @@ void spool_close(struct intake *intake);
 
 void sweep_open(struct intake *intake);
 void sweep_close(struct intake *intake);
+void sweep_fini(struct sweep *sweep);
 bool sweep_is_busy(const struct sweep *sweep);
 
 void resolve_open(struct intake *intake);

@@ -473,6 +473,7 @@ static void free_outputs(struct batch_root *r)
 	free(r->outputs.outputs);
 	r->outputs.outputs = NULL;
 	r->outputs.n_outputs = 0;
+	r->add.n_paths = 0;
 }
 
 static void on_expanded(struct queue_op *op)
@@ -716,8 +717,8 @@ bool resolve_protects(const struct resolve *resolve, const char *path)
 	const struct walk_batch *batch = resolve->batch;
 
 	for (size_t i = 0; batch != NULL && i < batch->n_roots; i++)
-		for (size_t k = 0; k < batch->roots[i].outputs.n_outputs; k++)
-			if (strcmp(batch->roots[i].outputs.outputs[k], path) == 0)
+		for (size_t k = 0; k < batch->roots[i].add.n_paths; k++)
+			if (strcmp(batch->roots[i].add.paths[k], path) == 0)
 				return true;
 	return false;
 }

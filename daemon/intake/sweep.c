@@ -15,13 +15,16 @@
 #include "common/store_path.h"
 #include "daemon/intake/parts.h"
 
-#define SETTLE_MS 1000 /* hand-overs that were under way are done by then */
-#define SWEEP_MS  (5 * 60 * 1000)
-#define YOUNG_S   10
-#define PAGE_MAX  1000
+#define SWEEP_MS       (5 * 60 * 1000)
+#define YOUNG_S        10
+#define SETTLE_S       2 /* longer than a collector looks at a directory */
+#define STRAYS_AT_ONCE 256
+#define PAGE_MAX       1000
 
 struct stray {
 	struct intake *intake;
+	struct stray *next;
+	uint64_t taken_mono_ms;
 	struct intake_handover handover;
 	char *name, *path;
 	const char *paths[1];
@@ -106,21 +109,54 @@ static void stray_free(struct stray *stray)
 	free(stray);
 }
 
+static void look_on(struct intake *intake);
+
+/* A collector that read the directory before the daemon's root was made must still find the hook's. */
+static void on_settled(struct timer *timer)
+{
+	struct intake *intake = CONTAINER_OF(timer, struct intake, sweep.settle);
+	struct stray **at = &intake->sweep.taken, *stray;
+	uint64_t now = clock_mono_ms();
+
+	while ((stray = *at) != NULL) {
+		if (now - stray->taken_mono_ms < SETTLE_S * 1000) {
+			at = &stray->next;
+			continue;
+		}
+		*at = stray->next;
+		roots_remove_name(intake->roots, stray->name);
+		stray_free(stray);
+	}
+	if (intake->sweep.taken != NULL)
+		timer_set(timer, SETTLE_S * 1000);
+}
+
+static void settle(struct intake *intake, struct stray *stray)
+{
+	stray->taken_mono_ms = clock_mono_ms();
+	stray->next = intake->sweep.taken;
+	intake->sweep.taken = stray;
+	if (!intake->closing && !timer_is_set(&intake->sweep.settle))
+		timer_set(&intake->sweep.settle, SETTLE_S * 1000);
+}
+
 static void on_stray_taken_in(struct intake_handover *handover)
 {
 	struct stray *stray = CONTAINER_OF(handover, struct stray, handover);
 	struct intake *intake = stray->intake;
+	bool is_hooks = strcmp(stray->name, store_path_base(stray->path)) != 0;
 
 	crash_point(SWEEP_TAKEN);
-	if (handover->err.kind == ERROR_NONE) {
+	if (handover->err.kind == ERROR_NONE)
 		log_info("stray root taken in root=%s", stray->name);
-		if (strcmp(stray->name, store_path_base(stray->path)) != 0)
-			roots_remove_name(intake->roots, stray->name);
-	} else {
+	else
 		log_warning("stray root stays root=%s: %s", stray->name, handover->err.text);
-	}
-	stray_free(stray);
+	if (handover->err.kind == ERROR_NONE && handover->is_rooted && is_hooks)
+		settle(intake, stray);
+	else
+		stray_free(stray);
 	intake->sweep.n_running--;
+	look_on(intake);
 	intake_maybe_closed(intake);
 }
 
@@ -149,68 +185,83 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 	intake_start(intake, &stray->handover, on_stray_taken_in);
 }
 
-static bool is_older(const struct roots_entry *entry, int64_t now)
+/* A clock that was set back makes links of the future: they are no hook's that still runs. */
+static bool is_older(int64_t made_unix_s, int64_t age_s)
 {
-	/* A clock that was set back makes links of the future: they are no hook's that still runs. */
-	return now - entry->made_unix_s >= YOUNG_S || entry->made_unix_s > now + YOUNG_S;
+	int64_t now = clock_unix_s();
+
+	return now - made_unix_s >= age_s || made_unix_s > now + YOUNG_S;
+}
+
+static void look_again_in(struct sweep *sweep, uint64_t delay_ms)
+{
+	if (delay_ms < sweep->again_ms)
+		sweep->again_ms = delay_ms;
+}
+
+static void look_at(struct intake *intake, size_t i)
+{
+	struct sweep *sweep = &intake->sweep;
+	const struct roots_entry *entry = &sweep->list.entries[i];
+	bool is_explained = entry->is_ours ? sweep->is_wanted[i] : sweep->is_wanted_by_all[i];
+
+	if (entry->is_ours && is_explained)
+		return;
+	if (!is_older(entry->made_unix_s, YOUNG_S) || intake_is_on_its_way(intake, entry->path))
+		look_again_in(sweep, (YOUNG_S + 1) * 1000);
+	else if (!is_explained)
+		enqueue_stray(intake, entry);
+	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
+		roots_remove_name(intake->roots, entry->name);
+	else
+		look_again_in(sweep,
+		              entry->ours_made_unix_s != 0 ? (SETTLE_S + 1) * 1000 : (YOUNG_S + 1) * 1000);
 }
 
 static void sweep_end(struct intake *intake)
 {
 	struct sweep *sweep = &intake->sweep;
 
-	free(sweep->paths);
-	free(sweep->is_wanted);
-	free(sweep->is_wanted_by_all);
-	sweep->paths = NULL;
-	sweep->is_wanted = sweep->is_wanted_by_all = NULL;
 	roots_list_fini(&sweep->list);
 	sweep->is_running = false;
 	if (!intake->closing)
-		timer_set(&sweep->again, SWEEP_MS);
+		timer_set(&sweep->again, sweep->again_ms);
 	intake_maybe_closed(intake);
+}
+
+static void on_listed(struct roots_list *list);
+
+/* Goes on with the page, as far as there is room for strays. */
+static void look_on(struct intake *intake)
+{
+	struct sweep *sweep = &intake->sweep;
+
+	if (!sweep->is_explained)
+		return;
+	while (!intake->closing && sweep->next < sweep->list.n_entries && sweep->n_running < STRAYS_AT_ONCE)
+		look_at(intake, sweep->next++);
+	if (!intake->closing && sweep->next < sweep->list.n_entries)
+		return;
+	sweep->is_explained = false;
+	if (sweep->list.more && !intake->closing)
+		roots_list_start(intake->roots, &sweep->list, on_listed);
+	else
+		sweep_end(intake);
 }
 
 static void on_explained(struct queue_op *op)
 {
 	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.explain.op);
-	struct sweep *sweep = &intake->sweep;
-	int64_t now = clock_unix_s();
-	const char *own = "";
-	bool has_young = false, lacks_ours = false;
+	bool is_fine = op->err.kind == ERROR_NONE;
 
 	crash_point(SWEEP_EXPLAINED);
-	for (size_t i = 0; op->err.kind == ERROR_NONE && !intake->closing && i < sweep->list.n_entries; i++) {
-		const struct roots_entry *entry = &sweep->list.entries[i];
-
-		if (entry->is_ours)
-			own = entry->path;
-		if (!is_older(entry, now))
-			has_young = has_young || !entry->is_ours || !sweep->is_wanted[i];
-		else if (entry->is_ours ? !sweep->is_wanted[i] : !sweep->is_wanted_by_all[i])
-			enqueue_stray(intake, entry);
-		else if (!entry->is_ours && strcmp(own, entry->path) == 0 &&
-		         !intake_is_on_its_way(intake, entry->path))
-			roots_remove_name(intake->roots, entry->name);
-		else if (!entry->is_ours)
-			lacks_ours = true; /* it may be there by now */
-	}
 	queue_op_fini(op);
-	sweep_end(intake);
-	if (lacks_ours && !sweep->lacked_ours && !intake->closing)
-		timer_set(&sweep->again, SETTLE_MS);
-	else if ((has_young || lacks_ours) && !intake->closing)
-		timer_set(&sweep->again, (YOUNG_S + 1) * 1000);
-	sweep->lacked_ours = lacks_ours;
-}
-
-/* By path, the daemon's own before those of hooks. */
-static int by_path(const void *a, const void *b)
-{
-	const struct roots_entry *left = a, *right = b;
-	int order = strcmp(left->path, right->path);
-
-	return order != 0 ? order : right->is_ours - left->is_ours;
+	if (!is_fine) {
+		sweep_end(intake);
+		return;
+	}
+	intake->sweep.is_explained = true;
+	look_on(intake);
 }
 
 static void on_listed(struct roots_list *list)
@@ -220,17 +271,13 @@ static void on_listed(struct roots_list *list)
 
 	if (list->err.kind != ERROR_NONE)
 		log_warning("roots cannot be listed: %s, retrying in %ds", list->err.text, SWEEP_MS / 1000);
-	sweep->paths = calloc(list->n_entries + 1, sizeof(sweep->paths[0]));
-	sweep->is_wanted = calloc(list->n_entries + 1, sizeof(bool));
-	sweep->is_wanted_by_all = calloc(list->n_entries + 1, sizeof(bool));
-	if (list->n_entries == 0 || intake->closing || sweep->paths == NULL || sweep->is_wanted == NULL ||
-	    sweep->is_wanted_by_all == NULL) {
+	if (list->n_entries == 0 || intake->closing) {
 		sweep_end(intake);
 		return;
 	}
-	qsort(list->entries, list->n_entries, sizeof(list->entries[0]), by_path);
 	for (size_t i = 0; i < list->n_entries; i++)
 		sweep->paths[i] = list->entries[i].path;
+	sweep->next = 0;
 	sweep->explain = (struct queue_explain){
 		.op.verb = QUEUE_EXPLAIN,
 		.paths = sweep->paths,
@@ -243,11 +290,13 @@ static void on_listed(struct roots_list *list)
 
 static void sweep_start(struct intake *intake)
 {
-	if (intake->sweep.is_running || intake->closing || intake->takes_no_more)
+	struct sweep *sweep = &intake->sweep;
+
+	if (sweep->is_running || intake->closing || intake->takes_no_more)
 		return;
-	intake->sweep.is_running = true;
-	intake->sweep.list = (struct roots_list){ 0 };
-	roots_list_start(intake->roots, &intake->sweep.list, on_listed);
+	sweep->is_running = true;
+	sweep->again_ms = SWEEP_MS;
+	roots_list_start(intake->roots, &sweep->list, on_listed);
 }
 
 static void remake(struct intake *intake)
@@ -271,6 +320,8 @@ void sweep_open(struct intake *intake)
 {
 	timer_init(&intake->sweep.again, intake->loop, on_again);
 	intake->n_handles++;
+	timer_init(&intake->sweep.settle, intake->loop, on_settled);
+	intake->n_handles++;
 	remake(intake);
 }
 
@@ -282,9 +333,29 @@ static void on_again_closed(struct timer *timer)
 	intake_maybe_closed(intake);
 }
 
+/* Links that have not settled stay: the next start finds them explained. */
+static void on_settle_closed(struct timer *timer)
+{
+	struct intake *intake = CONTAINER_OF(timer, struct intake, sweep.settle);
+
+	intake->n_handles--;
+	intake_maybe_closed(intake);
+}
+
 void sweep_close(struct intake *intake)
 {
 	timer_close(&intake->sweep.again, on_again_closed);
+	timer_close(&intake->sweep.settle, on_settle_closed);
+}
+
+void sweep_fini(struct sweep *sweep)
+{
+	struct stray *stray;
+
+	while ((stray = sweep->taken) != NULL) {
+		sweep->taken = stray->next;
+		stray_free(stray);
+	}
 }
 
 bool sweep_is_busy(const struct sweep *sweep)

@@ -30,6 +30,7 @@ struct server_enqueue { /* the session's until done */
 	bool push, force;
 	int64_t request_id;    /* out */
 	size_t n_new;          /* out */
+	bool is_rooted;        /* out */
 	void *ctx;             /* the handler's own */
 	struct loop_post post; /* the handler's own */
 };

@@ -16,6 +16,8 @@ static void on_enqueued(struct server_enqueue *req)
 	record_begin(&s->out, "ok");
 	record_int(&s->out, "request", req->request_id);
 	record_uint(&s->out, "new", req->n_new);
+	if (!req->is_rooted)
+		record_bool(&s->out, "rooted", false);
 	record_end(&s->out);
 	session_end(s);
 }

@@ -158,44 +158,30 @@ static int make_root(struct walk *walk, struct worker *worker, const char *path,
 	return 0;
 }
 
-/* Goes on where it was: what was done on a connection that has died has its root. */
+/* One that is not valid has the whole refused: then nobody would take the others' roots away again. */
+static bool is_refused(const struct roots_add *add)
+{
+	for (size_t i = 0; add->is_valid != NULL && i < add->n_paths; i++)
+		if (!add->is_valid[i])
+			return true;
+	return false;
+}
+
+/* Goes on where it was: what was done on a connection that has died has its root. Temporary roots go with
+ * their connection, and are made anew. */
 static int add_with_daemon(struct worker *worker, void *ctx, struct error *err)
 {
 	struct walk *walk = ctx;
 	struct roots_add *add = walk->add;
 
-	for (; walk->n_done < add->n_paths; walk->n_done++) {
-		const char *path = add->paths[walk->n_done];
-		bool is_valid = true;
-
-		/* In this order: a path that is valid before it is protected may be gone when it is. */
-		if (add->is_valid != NULL) {
-			if (worker_add_temp_root(worker, path, err) < 0 ||
-			    worker_is_valid_path(worker, path, &is_valid, err) < 0)
-				return -1;
-			add->is_valid[walk->n_done] = is_valid;
-		}
-		if (is_valid && make_root(walk, worker, path, err) < 0)
+	/* In this order: a path that is valid before it is protected may be gone when it is. */
+	for (size_t i = 0; add->is_valid != NULL && i < add->n_paths; i++)
+		if (worker_add_temp_root(worker, add->paths[i], err) < 0 ||
+		    worker_is_valid_path(worker, add->paths[i], &add->is_valid[i], err) < 0)
 			return -1;
-	}
-	return 0;
-}
-
-static int add_with_database(struct database *database, void *ctx, struct error *err)
-{
-	struct walk *walk = ctx;
-	struct roots_add *add = walk->add;
-
-	for (size_t i = walk->n_done; i < add->n_paths; i++) {
-		struct path_info info = { 0 };
-
-		if (database_query_path_info(database, add->paths[i], &info, err) < 0)
+	for (; !is_refused(add) && walk->n_done < add->n_paths; walk->n_done++)
+		if (make_root(walk, worker, add->paths[walk->n_done], err) < 0)
 			return -1;
-		add->is_valid[i] = info.path != NULL;
-		path_info_fini(&info);
-		if (add->is_valid[i] && make_root(walk, NULL, add->paths[i], err) < 0)
-			return -1;
-	}
 	return 0;
 }
 
@@ -207,6 +193,24 @@ static void add_alone(struct walk *walk)
 	for (size_t i = walk->n_done; i < add->n_paths; i++)
 		if (make_root(walk, NULL, add->paths[i], &err) < 0)
 			note_fault(add, &err);
+}
+
+static int add_with_database(struct database *database, void *ctx, struct error *err)
+{
+	struct walk *walk = ctx;
+	struct roots_add *add = walk->add;
+
+	for (size_t i = 0; i < add->n_paths; i++) {
+		struct path_info info = { 0 };
+
+		if (database_query_path_info(database, add->paths[i], &info, err) < 0)
+			return -1;
+		add->is_valid[i] = info.path != NULL;
+		path_info_fini(&info);
+	}
+	if (!is_refused(add))
+		add_alone(walk);
+	return 0;
 }
 
 static void run_add(struct store_job *job)
@@ -300,6 +304,14 @@ static int append_entry(struct roots_list *list, const struct roots_entry *entry
 	return 0;
 }
 
+static int64_t made_unix_s(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) ? st.st_mtim.tv_sec
+	                                                                                   : 0;
+}
+
 static int list_one(struct roots_list *list, int dir_fd, const char *name)
 {
 	const char *store = store_dir(list->roots->store);
@@ -320,6 +332,7 @@ static int list_one(struct roots_list *list, int dir_fd, const char *name)
 	entry.path = strndup(target, n_path);
 	if (entry.name != NULL && entry.path != NULL) {
 		entry.is_ours = strcmp(name, store_path_base(entry.path)) == 0;
+		entry.ours_made_unix_s = entry.is_ours ? 0 : made_unix_s(dir_fd, store_path_base(entry.path));
 		if (append_entry(list, &entry) == 0)
 			return 0;
 	}
@@ -331,43 +344,29 @@ static int list_one(struct roots_list *list, int dir_fd, const char *name)
 static void run_list(struct store_job *job)
 {
 	struct roots_list *list = CONTAINER_OF(job, struct roots_list, job);
-	DIR *dir = opendir(list->roots->dir);
+	DIR *dir = list->dir != NULL ? list->dir : opendir(list->roots->dir);
 	const struct dirent *entry;
-	int rc = 0;
 
+	list->dir = dir;
 	if (dir == NULL) {
 		if (errno != ENOENT)
 			path_fault(list->roots->dir, &list->err);
 		return;
 	}
-	while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+	while (list->n_entries < ROOTS_PAGE && list->err.kind == ERROR_NONE) {
+		errno = 0;
+		entry = readdir(dir);
+		if (entry == NULL && errno != 0)
+			path_fault(list->roots->dir, &list->err);
+		if (entry == NULL)
+			return;
 		if (entry->d_name[0] != '.')
-			rc = list_one(list, dirfd(dir), entry->d_name);
-	if (rc == 0 && errno != 0)
-		path_fault(list->roots->dir, &list->err);
-	closedir(dir);
+			list_one(list, dirfd(dir), entry->d_name);
+	}
+	list->more = true;
 }
 
-static void finish_list(struct store_job *job)
-{
-	struct roots_list *list = CONTAINER_OF(job, struct roots_list, job);
-
-	if (list->err.kind != ERROR_NONE)
-		roots_list_fini(list);
-	list->done(list);
-}
-
-void roots_list_start(struct roots *roots, struct roots_list *list, roots_listed_fn done)
-{
-	list->done = done;
-	list->roots = roots;
-	list->err = (struct error){ 0 };
-	list->entries = NULL;
-	list->n_entries = 0;
-	store_post(roots->store, &list->job, run_list, finish_list);
-}
-
-void roots_list_fini(struct roots_list *list)
+static void free_page(struct roots_list *list)
 {
 	for (size_t i = 0; i < list->n_entries; i++) {
 		free(list->entries[i].name);
@@ -376,6 +375,35 @@ void roots_list_fini(struct roots_list *list)
 	free(list->entries);
 	list->entries = NULL;
 	list->n_entries = 0;
+}
+
+static void finish_list(struct store_job *job)
+{
+	struct roots_list *list = CONTAINER_OF(job, struct roots_list, job);
+
+	if (list->err.kind != ERROR_NONE) {
+		list->more = false;
+		free_page(list);
+	}
+	list->done(list);
+}
+
+void roots_list_start(struct roots *roots, struct roots_list *list, roots_listed_fn done)
+{
+	list->done = done;
+	list->roots = roots;
+	list->err = (struct error){ 0 };
+	list->more = false;
+	free_page(list);
+	store_post(roots->store, &list->job, run_list, finish_list);
+}
+
+void roots_list_fini(struct roots_list *list)
+{
+	free_page(list);
+	if (list->dir != NULL)
+		closedir(list->dir);
+	list->dir = NULL;
 }
 
 /* --- Opening. --- */
@@ -423,6 +451,31 @@ static const char *choose_dir(struct roots *roots, const char *dir, const char *
 	return NULL;
 }
 
+/* What lies in FROM, where we had to keep our links once, is a root for ever unless somebody looks at it:
+ * here it is explained, or taken in. A link that cannot be moved stays, and is tried again at the next start.
+ */
+static void move_links(const char *from, const char *to)
+{
+	DIR *dir = opendir(from);
+	const struct dirent *entry;
+	char target[PATH_MAX];
+	struct error err;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (n < 0 || entry->d_name[0] == '.')
+			continue;
+		target[n] = '\0';
+		if (make_link(to, entry->d_name, target, &err) == 0)
+			unlinkat(dirfd(dir), entry->d_name, 0);
+		else
+			log_warning("root stays in %s: %s", from, err.text);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
 int roots_open(struct roots **ret, struct store *store, const char *dir, const char *fallback_dir,
                struct error *err)
 {
@@ -449,6 +502,8 @@ int roots_open(struct roots **ret, struct store *store, const char *dir, const c
 		goto fail;
 	}
 	roots->is_indirect = roots->has_place && !is_below_gcroots(roots->dir, gcroots);
+	if (chosen == dir && strcmp(dir, fallback_dir) != 0)
+		move_links(fallback_dir, dir);
 	*ret = roots;
 	return 0;
 fail:

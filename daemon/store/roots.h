@@ -12,7 +12,8 @@
 struct roots;
 
 /* DIR is the configured directory (made if its parent may be written); FALLBACK_DIR serves scheme B. A
- * DIR that is not below the store's gcroots serves scheme B itself. Both are absolute.
+ * DIR that is not below the store's gcroots serves scheme B itself. Both are absolute. What an earlier life
+ * left in FALLBACK_DIR moves to a DIR that can be used now.
  * Never fails for want of a place: then roots_message() says why nothing is protected. */
 int roots_open(struct roots **ret, struct store *store, const char *dir, const char *fallback_dir,
                struct error *err) MUST_CHECK;
@@ -42,23 +43,30 @@ void roots_remove(struct roots *roots, const char *path);
 /* Takes the link NAME of the directory away (a hook's). */
 void roots_remove_name(struct roots *roots, const char *name);
 
+#define ROOTS_PAGE 1000 /* entries of a page at most */
+
 struct roots_entry {
 	char *name; /* of the link */
 	char *path; /* the store path it protects */
 	int64_t made_unix_s;
-	bool is_ours; /* BASE alone: the daemon's */
+	bool is_ours;             /* BASE alone: the daemon's */
+	int64_t ours_made_unix_s; /* of a hook's: when the daemon's own was; 0: there is none */
 };
 struct roots_list;
 typedef void (*roots_listed_fn)(struct roots_list *list);
-struct roots_list { /* the caller's until done */
+struct roots_list { /* zeroed at first; the caller's until done */
 	roots_listed_fn done;
 	struct error err;
-	struct roots_entry *entries; /* roots_list_fini frees them */
+	struct roots_entry *entries;
 	size_t n_entries;
+	bool more; /* another page may follow */
+	void *dir; /* between pages */
 	struct store_job job;
 	struct roots *roots;
 };
+/* Reads the first page of the directory, or, where the last one said more, the next in its place. */
 void roots_list_start(struct roots *roots, struct roots_list *list, roots_listed_fn done);
+/* Frees the page; there may be more. */
 void roots_list_fini(struct roots_list *list);
 
 #endif

@@ -118,6 +118,17 @@ forget_all() {
 	[ ! -e "$SPOOL/.slow" ]
 }
 
+@test "where the daemon could not make its root, the hook's own stays" {
+	start_fake answer 'ok request=1 new=1 rooted=no\n'
+	hook
+	spool_is_empty
+	[ "$(readlink "$ROOTS"/*)" = "$A" ]
+	[ -z "$output" ]
+	rm -r "$ROOTS"
+	hook
+	[[ "$output" == *"$A is queued, but nothing protects it from garbage collection"* ]]
+}
+
 @test "after one wait in vain the next hooks wait only shortly, until the daemon is quick again" {
 	start_fake hold
 	hook NNCACHE_TIMEOUT_MS=3000

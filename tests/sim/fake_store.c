@@ -554,6 +554,7 @@ static void run_list(struct store_job *job)
 	assert(list->entries != NULL);
 	for (unsigned i = 0; i < n_links; i++) {
 		const struct store_path *p = &store_model.paths[links[i].path];
+		const struct link *ours = find_link(store_path_base(p->text));
 
 		if (!links[i].is_there)
 			continue;
@@ -562,6 +563,7 @@ static void run_list(struct store_job *job)
 			.path = strdup(p->text),
 			.made_unix_s = links[i].made_unix_s,
 			.is_ours = strcmp(links[i].name, store_path_base(p->text)) == 0,
+			.ours_made_unix_s = ours != NULL && ours->is_there ? ours->made_unix_s : 0,
 		};
 	}
 }

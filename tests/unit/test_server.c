@@ -403,6 +403,7 @@ static void end_enqueue(struct server_enqueue *req)
 {
 	req->request_id = 12;
 	req->n_new = req->n_paths;
+	req->is_rooted = strstr(seen_path, "-unrooted") == NULL;
 	req->done(req);
 }
 
@@ -625,6 +626,8 @@ static void a_hand_over_is_answered_once_it_is_committed(void **state)
 	assert_false(seen.push);
 	assert_string_equal(ask("nncache 1 push\nforce yes\npath " DEMO "\nend\n"), "ok request=12 new=1\n");
 	assert_true(seen.push && seen.force);
+	assert_string_equal(ask("nncache 1 enqueue\npath " DEMO "-unrooted\nend\n"),
+	                    "ok request=12 new=1 rooted=no\n");
 }
 
 static void a_refusal_of_intake_reaches_the_client(void **state)

@@ -485,11 +485,17 @@ static void on_added(struct roots_add *add)
 	loop_stop(&loop);
 }
 
-static void add_roots(struct scratch *scratch, struct roots_add *add, bool *is_valid)
+static void add_paths(struct scratch *scratch, struct roots_add *add, const char *const *paths, size_t n,
+                      bool *is_valid)
 {
-	*add = (struct roots_add){ .paths = three, .n_paths = 3, .is_valid = is_valid };
+	*add = (struct roots_add){ .paths = paths, .n_paths = n, .is_valid = is_valid };
 	roots_add_start(scratch->opened, add, on_added);
 	loop_run(&loop);
+}
+
+static void add_roots(struct scratch *scratch, struct roots_add *add, bool *is_valid)
+{
+	add_paths(scratch, add, three, 3, is_valid);
 }
 
 static bool says(const char *dir, const char *name, const char *target)
@@ -568,7 +574,7 @@ static void one_root_that_cannot_be_made_does_not_keep_the_others(void **state)
 	stop(&scratch);
 }
 
-static void a_push_roots_what_is_valid_and_nothing_else(void **state)
+static void a_push_with_a_path_that_is_not_valid_roots_none(void **state)
 {
 	static const char *const uris[] = { "unix", "local" };
 	(void)state;
@@ -583,8 +589,10 @@ static void a_push_roots_what_is_valid_and_nothing_else(void **state)
 		add_roots(&scratch, &add, is_valid);
 		assert_int_equal(add.err.kind, ERROR_NONE);
 		assert_true(is_valid[0] && !is_valid[1] && is_valid[2]);
+		run("test -z \"$(ls %s/nncache)\"", scratch.gcroots);
+		add_paths(&scratch, &add, (const char *const[]){ A, B }, 2, is_valid);
+		assert_int_equal(add.err.kind, ERROR_NONE);
 		assert_true(says(scratch.roots, BASE, A));
-		assert_false(says(scratch.roots, strrchr(GONE, '/') + 1, GONE));
 		stop(&scratch);
 	}
 }
@@ -656,9 +664,9 @@ static void where_nothing_can_be_written_a_message_says_so(void **state)
 	assert_non_null(strstr(roots_message(scratch.opened), "/nonexistent/roots: No such file"));
 	assert_non_null(strstr(roots_message(scratch.opened), "/nonexistent/too: No such file"));
 	assert_non_null(strstr(roots_message(scratch.opened), "install -d"));
-	add_roots(&scratch, &add, is_valid);
+	add_paths(&scratch, &add, (const char *const[]){ A, B }, 2, is_valid);
 	assert_int_equal(add.err.kind, ERROR_TRANSIENT);
-	assert_true(is_valid[0] && !is_valid[1] && is_valid[2]);
+	assert_true(is_valid[0] && is_valid[1]);
 	assert_non_null(roots_message(scratch.opened));
 	roots_close(scratch.opened);
 	scratch.opened = NULL;
@@ -685,7 +693,7 @@ static const struct roots_entry *entry_named(const struct roots_list *list, cons
 static void links_are_listed_with_whose_they_are(void **state)
 {
 	struct scratch scratch;
-	struct roots_list list;
+	struct roots_list list = { 0 };
 	(void)state;
 
 	start(&scratch, "local");
@@ -695,6 +703,7 @@ static void links_are_listed_with_whose_they_are(void **state)
 	    " .hidden && touch file && mkdir directory",
 	    scratch.gcroots);
 	run("touch -h -d @1700000000 %s/nncache/odd", scratch.gcroots);
+	run("touch -h -d @1600000000 %s/nncache/" BASE, scratch.gcroots);
 	roots_list_start(scratch.opened, &list, on_listed);
 	loop_run(&loop);
 	assert_int_equal(list.err.kind, ERROR_NONE);
@@ -705,6 +714,8 @@ static void links_are_listed_with_whose_they_are(void **state)
 	assert_false(entry_named(&list, "b0000000000000000000000000000000-b.12.34")->is_ours);
 	assert_string_equal(entry_named(&list, "odd")->path, A);
 	assert_int_equal(entry_named(&list, "odd")->made_unix_s, 1700000000);
+	assert_int_equal(entry_named(&list, "odd")->ours_made_unix_s, 1600000000);
+	assert_int_equal(entry_named(&list, "b0000000000000000000000000000000-b.12.34")->ours_made_unix_s, 0);
 	roots_remove_name(scratch.opened, "odd");
 	roots_list_fini(&list);
 
@@ -717,6 +728,48 @@ static void links_are_listed_with_whose_they_are(void **state)
 	loop_run(&loop);
 	assert_int_equal(list.err.kind, ERROR_NONE);
 	assert_int_equal(list.n_entries, 0);
+	stop(&scratch);
+}
+
+static void many_links_are_listed_in_pages(void **state)
+{
+	struct scratch scratch;
+	struct roots_list list = { 0 };
+	size_t n = 0;
+	(void)state;
+
+	start(&scratch, "local");
+	open_roots(&scratch, scratch.roots);
+	run("cd %s/nncache && for i in $(seq 2500); do echo " BASE ".$i.1; done | xargs -n 1 ln -s " A,
+	    scratch.gcroots);
+	do {
+		roots_list_start(scratch.opened, &list, on_listed);
+		loop_run(&loop);
+		assert_int_equal(list.err.kind, ERROR_NONE);
+		assert_in_range(list.n_entries, 0, ROOTS_PAGE);
+		n += list.n_entries;
+	} while (list.more);
+	assert_int_equal(n, 2500);
+	roots_list_fini(&list);
+	stop(&scratch);
+}
+
+static void links_of_the_fallback_move_to_the_place_that_can_be_used_now(void **state)
+{
+	struct scratch scratch;
+	struct roots_add add;
+	struct error err;
+	(void)state;
+
+	start(&scratch, "local");
+	open_roots(&scratch, "/nonexistent/roots");
+	add_roots(&scratch, &add, NULL);
+	assert_true(says(scratch.fallback, BASE, A));
+	roots_close(scratch.opened);
+	assert_int_equal(roots_open(&scratch.opened, scratch.store, scratch.roots, scratch.fallback, &err),
+	                 0);
+	assert_true(says(scratch.roots, BASE, A));
+	run("test -z \"$(ls %s)\"", scratch.fallback);
 	stop(&scratch);
 }
 
@@ -735,11 +788,13 @@ int main(void)
 		cmocka_unit_test(a_root_is_a_link_below_gcroots),
 		cmocka_unit_test(a_link_that_leads_elsewhere_is_replaced),
 		cmocka_unit_test(one_root_that_cannot_be_made_does_not_keep_the_others),
-		cmocka_unit_test(a_push_roots_what_is_valid_and_nothing_else),
+		cmocka_unit_test(a_push_with_a_path_that_is_not_valid_roots_none),
 		cmocka_unit_test(without_gcroots_links_are_registered_in_auto),
 		cmocka_unit_test(a_link_to_a_directory_is_no_place_below_gcroots),
 		cmocka_unit_test(where_nothing_can_be_written_a_message_says_so),
 		cmocka_unit_test(links_are_listed_with_whose_they_are),
+		cmocka_unit_test(many_links_are_listed_in_pages),
+		cmocka_unit_test(links_of_the_fallback_move_to_the_place_that_can_be_used_now),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
