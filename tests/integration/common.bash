@@ -54,7 +54,8 @@ make_path() {
 # call_hook PATH...: as Nix does after a build.
 call_hook() {
 	env -i OUT_PATHS="$*" DRV_PATH="$T/store/00000000000000000000000000000000-x.drv" \
-		NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" "$HOOK" 3>&-
+		NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" \
+		${NNCACHE_CRASH_AT:+NNCACHE_CRASH_AT="$NNCACHE_CRASH_AT"} "$HOOK" 3>&-
 }
 
 # small_disk DIR SIZE: a file system of its own, with what is in DIR.

@@ -154,7 +154,7 @@ all_come_back() {
 		next_path
 		start_armed ''
 		status=0
-		NNCACHE_CRASH_AT=$point call_armed_hook || status=$?
+		NNCACHE_CRASH_AT=$point call_hook "$PATH_NOW" || status=$?
 		[ $status -eq 137 ]
 		unprotect
 		stop_daemon KILL
@@ -165,7 +165,7 @@ all_come_back() {
 		echo "-- $point"
 		next_path
 		status=0
-		NNCACHE_CRASH_AT=$point call_armed_hook || status=$?
+		NNCACHE_CRASH_AT=$point call_hook "$PATH_NOW" || status=$?
 		[ $status -eq 137 ]
 		unprotect
 		recovers $point
@@ -175,15 +175,10 @@ all_come_back() {
 	# Before its root there is nothing, and nothing comes of it.
 	status=0
 	next_path
-	NNCACHE_CRASH_AT=HOOK_START call_armed_hook || status=$?
+	NNCACHE_CRASH_AT=HOOK_START call_hook "$PATH_NOW" || status=$?
 	[ $status -eq 137 ]
 	no_roots
 	[ -z "$(ls -A "$T/state/spool")" ]
-}
-
-call_armed_hook() {
-	env -i OUT_PATHS="$PATH_NOW" NIX_STORE_DIR="$NIX_STORE_DIR" NIX_STATE_DIR="$NIX_STATE_DIR" \
-		NNCACHE_CRASH_AT="$NNCACHE_CRASH_AT" "$HOOK" 3>&-
 }
 
 @test "taking in and resolving: the daemon killed anywhere loses nothing" {

@@ -131,12 +131,10 @@ age_roots() {
 	wait_until 20 says 'the queue cannot be used'
 	ctl status # it still answers
 	free_disk "$T/state"
-	age_roots
-	kill -STOP "$(pid_of nncached)"
-	call_hook "${paths[3]}" # one more spool file: they are looked at now, not only every 30 s
-	kill -CONT "$(pid_of nncached)"
 	start_nginx
-	wait_until 60 cache_has "$T/www" "${paths[@]}"
+	wait_until 60 cache_has "$T/www" "${paths[@]:0:3}" # by itself: the spool is looked at every 30 s
+	call_hook "${paths[3]}"
+	wait_until 20 cache_has "$T/www" "${paths[3]}"
 	wait_until 20 uploaded
 	[ -z "$(find "$T/spool" -name '*.req*')" ]
 }

@@ -255,6 +255,9 @@ class Soak:
                 subprocess.run(["nix-store", "--gc"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
             if not paths:
                 self.drain()
+        if n_rounds >= DRAIN_EVERY and not (self.n_hooks_killed and self.n_killed and self.server.n_faults
+                                            and (self.n_at_points or not self.points)):
+            raise SystemExit("nothing went wrong in all these rounds: that proves nothing")
         print(f"{n_rounds} rounds: {len(self.handed_over)} paths handed over, each with a dependency; "
               f"{self.n_hooks_killed} hooks and {self.n_killed} daemons killed, {self.n_at_points} more daemons at "
               f"crash points; {self.server.n_faults} faults of the cache; all is there")
