@@ -1745,6 +1745,28 @@ static void a_new_root_has_not_the_number_of_one_whose_jobs_are_there(void **sta
 	finish(&job);
 }
 
+/* The store is being asked about its closure all the while. */
+static void a_new_root_has_not_the_number_of_a_forgotten_one_that_is_resolved(void **state)
+{
+	const struct node one = { .path = 1 };
+	int64_t first, second;
+	int path = 0;
+	(void)state;
+
+	add(P(1));
+	first = claim_root(NULL);
+	forget(P(1), 0, false);
+	add(P(2));
+	second = claim_root(&path);
+	assert_int_equal(path, 2);
+	assert_int_equal(page(first, &one, 1, (struct page_options){ 0 }), -1);
+	end_root(first, ROOT_QUEUED, NULL);
+	assert_string_equal(released, "");
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
+	end_root(second, ROOT_QUEUED, NULL);
+	assert_counts_survive();
+}
+
 static void what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it(void **state)
 {
 	struct queue_retry retry = { .now_unix_s = now };
@@ -2582,6 +2604,7 @@ int main(void)
 		TEST(what_only_a_forgotten_root_needed_goes_with_it),
 		TEST(what_a_forgotten_root_left_goes_though_it_was_queued_in_another_order),
 		TEST(a_new_root_has_not_the_number_of_one_whose_jobs_are_there),
+		TEST(a_new_root_has_not_the_number_of_a_forgotten_one_that_is_resolved),
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
