@@ -75,6 +75,13 @@ int endpoint_number(const struct queue_db *q, int64_t id)
 	return NO_NUMBER;
 }
 
+bool cache_is_configured(const struct queue_db *q, int64_t id)
+{
+	int number = endpoint_number(q, id);
+
+	return number != NO_NUMBER && (size_t)number < q->n_caches;
+}
+
 void caches_format(const struct queue_db *q, uint64_t caches, char *text, size_t size)
 {
 	size_t len = (size_t)snprintf(text, size, ",");

@@ -84,6 +84,8 @@ struct queue_db {
 
 /* The place in the configuration, or NO_NUMBER. */
 int endpoint_number(const struct queue_db *q, int64_t id);
+/* As a cache: one that is an upstream now takes no jobs. */
+bool cache_is_configured(const struct queue_db *q, int64_t id);
 /* Row numbers as a text, ",1,4,", of the bits of CACHES that are caches. */
 void caches_format(const struct queue_db *q, uint64_t caches, char *text, size_t size);
 enum { CACHES_TEXT_SIZE = ENDPOINTS_MAX * 21 + 2 };

@@ -262,7 +262,7 @@ int path_reset_jobs(struct queue_db *q, int64_t id, int64_t now, struct error *e
 		job_read(find, 0, &jobs[n++]);
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (endpoint_number(q, jobs[i].cache) != NO_NUMBER &&
+		if (cache_is_configured(q, jobs[i].cache) &&
 		    job_make_ready(q, &jobs[i], jobs[i].root, now, err) < 0)
 			return -1;
 	}

@@ -71,15 +71,6 @@ static int put_endpoint(struct queue_db *q, const struct queue_endpoint *endpoin
 	return stmt_step(st, err) == STMT_DONE ? 0 : -1;
 }
 
-static bool is_configured(const struct queue_db *q, int64_t id)
-{
-	for (size_t i = 0; i < q->n_caches; i++) {
-		if (q->endpoint_ids[i] == id)
-			return true;
-	}
-	return false;
-}
-
 static int set_configured(struct queue_db *q, int64_t id, bool value, struct error *err)
 {
 	STMT(st, q->db, "UPDATE cache SET is_configured = :value WHERE id = :id");
@@ -99,7 +90,7 @@ static int note_configured(struct queue_db *q, struct error *err)
 	enum stmt_result result;
 
 	while ((result = stmt_step(st, err)) == STMT_ROW) {
-		bool now = is_configured(q, stmt_int(st, 0));
+		bool now = cache_is_configured(q, stmt_int(st, 0));
 
 		if (now != (stmt_int(st, 1) != 0) && set_configured(q, stmt_int(st, 0), now, err) < 0)
 			return -1;

@@ -310,7 +310,7 @@ static int disconnect_page(struct queue_db *q, struct chore *chore, bool *ret_mo
 	     " error_kind = 3, changed = :now WHERE id IN (SELECT id FROM job"
 	     " WHERE state IN (0, 1, 2) AND cache = :cache LIMIT 256)");
 
-	if (endpoint_number(q, chore->cache) != NO_NUMBER)
+	if (cache_is_configured(q, chore->cache))
 		return 0;
 	stmt_bind_int(st, ":cache", chore->cache);
 	stmt_bind_int(st, ":now", chore->made);
@@ -344,7 +344,7 @@ static int run_page(struct queue_db *q, struct chore *chore, bool *ret_more, str
 	case CHORE_DISCONNECT:
 		return disconnect_page(q, chore, ret_more, err);
 	case CHORE_RECONNECT:
-		if (endpoint_number(q, chore->cache) == NO_NUMBER)
+		if (!cache_is_configured(q, chore->cache))
 			return 0;
 		return unblock_page(q, chore, ret_more, err);
 	case CHORE_ORPHANS:

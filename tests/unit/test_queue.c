@@ -1633,6 +1633,58 @@ static void a_removed_cache_blocks_its_jobs_until_it_is_back(void **state)
 	assert_string_equal(released, "p2");
 }
 
+/* Its jobs' row of `cache` is the upstream's then. */
+static void a_cache_that_became_an_upstream_blocks_its_jobs_until_it_is_one_again(void **state)
+{
+	const struct queue_endpoint turned[] = {
+		standard[OTHER],
+		{ .name = "old", .kind = "upstream", .identity = "file:///main", .is_upstream = true },
+	};
+	const struct node built_again = { .path = 2, .hash = 5 };
+	struct queue_job jobs[3];
+	(void)state;
+
+	push_with((const struct node[]){ { .path = 1 }, { .path = 2 }, { .path = 3, .refs = { 1 } } }, 3,
+	          (struct page_options){ .caches = 3 });
+	assert_int_equal(claim_from(MAIN, jobs, 3), 3);
+	defer_until(&jobs[1], now + 60);
+	assert_int_equal(publish(&jobs[2]), PUBLISH_LATER);
+	queue_job_fini(&jobs[0]);
+	queue_job_fini(&jobs[2]);
+	assert_counts(1, 1, 1, 0, 0, 0);
+	close_queue();
+	open_with(turned, 2);
+	assert_int_equal(list_count(JOB_BLOCKED, "old"), 3);
+	push_with(&built_again, 1, (struct page_options){ 0 });
+	assert_int_equal(list_count(JOB_BLOCKED, "old"), 3);
+	reopen();
+	assert_counts(3, 0, 0, 0, 0, 0);
+	assert_counts_survive();
+}
+
+static void a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocked(void **state)
+{
+	const struct queue_endpoint turned[] = {
+		standard[OTHER],
+		{ .name = "old", .kind = "upstream", .identity = "file:///main", .is_upstream = true },
+	};
+	(void)state;
+
+	PUSH({ .path = 1 });
+	close_queue();
+	open_with(turned, 2);
+	close_queue();
+	/* Two starts that ended before their chores: it went, and came back. */
+	change_file("UPDATE cache SET is_configured = 1 WHERE identity = 'file:///main';"
+	            "INSERT INTO chore (kind, path, cache, after, made)"
+	            " SELECT column1, 0, id, 0, 1 FROM (VALUES (6), (7)), cache"
+	            " WHERE identity = 'file:///main' ORDER BY column1");
+	open_with(turned, 2);
+	assert_int_equal(list_count(JOB_BLOCKED, "old"), 1);
+	reopen();
+	assert_counts(1, 0, 0, 0, 0, 0);
+}
+
 static void a_root_meant_for_a_removed_cache_alone_waits_for_it(void **state)
 {
 	const struct queue_add_path paths[] = { { .path = P(1), .rank = now } };
@@ -2597,6 +2649,8 @@ int main(void)
 		TEST(a_wait_counts_the_closures_of_what_it_waits_for),
 		TEST(the_summary_counts_what_is_pinned),
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
+		TEST(a_cache_that_became_an_upstream_blocks_its_jobs_until_it_is_one_again),
+		TEST(a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocked),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
 		TEST(forgetting_all_counts_each_once_whatever_the_order),
