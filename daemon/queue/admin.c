@@ -234,17 +234,19 @@ static int forget_job(struct queue_db *q, struct queue_forget *forget, const str
 }
 
 /* A page of jobs to forget, those with the highest ids first: what refers goes before what it refers to,
- * and is not blocked in between. Claimed ones are passed over. */
+ * and is not blocked in between. Claimed ones are passed over; so are those that did not fail, but are
+ * blocked because of what was forgotten. */
 static int find_forgotten(struct queue_db *q, const struct queue_forget *forget, int64_t cache_id,
                           enum job_state state, struct job jobs[PAGE_ROWS], size_t *ret_n, struct error *err)
 {
 	STMT(st, q->db,
 	     "SELECT " JOB_COLUMNS " FROM job j WHERE j.state = :state AND j.cache = :cache"
-	     " ORDER BY j.id DESC");
+	     " AND (:any OR j.changed <> :now) ORDER BY j.id DESC");
 	enum stmt_result result = STMT_DONE;
 	size_t n = 0;
-	(void)forget;
 
+	stmt_bind_int(st, ":any", !forget->which.failed_only || state != JOB_BLOCKED);
+	stmt_bind_int(st, ":now", forget->now_unix_s);
 	stmt_bind_int(st, ":state", state);
 	stmt_bind_int(st, ":cache", cache_id);
 	while (n < PAGE_ROWS && (result = stmt_step(st, err)) == STMT_ROW) {

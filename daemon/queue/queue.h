@@ -341,7 +341,7 @@ struct queue_refresh {
 struct queue_selector {
 	const char *path; /* or NULL */
 	uint64_t caches;  /* 0: all */
-	bool failed_only; /* failed and blocked */
+	bool failed_only; /* failed and blocked; FORGET leaves what became blocked in that very second */
 };
 /* QUEUE_RETRY: failed, blocked and delayed jobs and roots become ready, attempts 0. */
 struct queue_retry {

@@ -1889,6 +1889,35 @@ static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **
 	assert_counts_survive();
 }
 
+/* 2 is blocked by that very forgetting; 5 was blocked before. */
+static void forgetting_what_failed_leaves_what_only_needs_it(void **state)
+{
+	struct queue_job jobs[4];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	PUSH({ .path = 4 }, { .path = 5, .refs = { 4 } });
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_int_equal(claim_from(MAIN, jobs, 4), 4);
+	assert_int_equal(number_of(jobs[0].info.path), 1);
+	assert_int_equal(number_of(jobs[1].info.path), 4);
+	for (int i = 2; i < 4; i++) {
+		if (number_of(jobs[i].info.path) == 2)
+			defer_until(&jobs[i], now + 60);
+		else
+			assert_int_equal(publish(&jobs[i]), PUBLISH_LATER);
+		queue_job_fini(&jobs[i]);
+	}
+	fail_job(&jobs[0], "HTTP 413");
+	fail_job(&jobs[1], "HTTP 413");
+	assert_counts(1, 1, 0, 1, 2, 0);
+	now++;
+	assert_int_equal(forget(NULL, 0, true), 2); /* 4 goes with the root of 5 */
+	assert_counts(1, 0, 0, 1, 0, 0);
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 2);
+	assert_counts_survive();
+}
+
 static void forgetting_on_one_cache_leaves_the_other(void **state)
 {
 	const struct node one = { .path = 1 };
@@ -2662,6 +2691,7 @@ int main(void)
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
+		TEST(forgetting_what_failed_leaves_what_only_needs_it),
 		TEST(forgetting_on_one_cache_leaves_the_other),
 		TEST(forgetting_thousands_goes_in_pages),
 		TEST(a_pause_is_durable),
