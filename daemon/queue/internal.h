@@ -195,6 +195,8 @@ int chore_add(struct queue_db *q, enum chore_kind kind, int64_t path, int64_t ca
               struct error *err) MUST_CHECK;
 int chores_run(struct queue_db *q, struct queue_op *op);
 
+/* What becomes of a job that waited, when something that it needs may be there. */
+int job_wake(struct queue_db *q, struct job *job, int64_t now, struct error *err) MUST_CHECK;
 int job_block(struct queue_db *q, struct job *job, int64_t by_path, int64_t now, struct error *err)
 	MUST_CHECK;
 int job_withhold(struct queue_db *q, struct job *job, int64_t by_path, int64_t now, struct error *err)

@@ -68,9 +68,11 @@ static int restart_job(struct queue_db *q, const struct queue_page *page, const 
 	return job_make_ready(q, job, page->root_id, page->now_unix_s, err);
 }
 
-/* An unfinished job goes on as it is; its rank may only fall. */
+/* An unfinished job goes on as it is; its rank may only fall. What it waits for stands before it in the
+ * closure: if that is known to be there by now, without a job of this cache that ended, nobody else says so.
+ */
 static int join_job(struct queue_db *q, const struct queue_page *page, const struct queue_node *node,
-                    size_t cache, const struct job *job, struct error *err)
+                    size_t cache, struct job *job, struct error *err)
 {
 	STMT(st, q->db,
 	     "UPDATE job SET rank = min(rank, :rank), layer = :layer, nar_size = :size,"
@@ -79,7 +81,10 @@ static int join_job(struct queue_db *q, const struct queue_page *page, const str
 
 	bind_node(st, page, node, cache);
 	stmt_bind_int(st, ":id", job->id);
-	return stmt_run(st, err);
+	if (stmt_run(st, err) < 0)
+		return -1;
+	job->root = page->root_id;
+	return job_wake(q, job, page->now_unix_s, err);
 }
 
 static int put_job(struct queue_db *q, const struct queue_page *page, const struct queue_node *node,

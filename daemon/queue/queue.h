@@ -202,7 +202,8 @@ struct queue_presence {
 /* QUEUE_PAGE: up to 256 paths of a root's closure, references before what refers to them (within and
  * across pages). Makes path, reference and job rows, or freshens them:
  * job done -> ready if the cache's presence is not fresh, or the path is a root, or FORCE; failed, blocked ->
- * ready, attempts 0; unfinished -> its rank may fall. A changed NAR hash replaces the path's info, and its
+ * ready, attempts 0; unfinished -> its rank may fall, and what is sent goes on if all that it waits for is
+ * there. A changed NAR hash replaces the path's info, and its
  * jobs start anew. */
 #define QUEUE_PAGE_MAX 256
 struct queue_node {

@@ -168,8 +168,7 @@ static int read_referrers(struct queue_db *q, struct chore *chore, struct job jo
 	return result == STMT_DONE ? 0 : -1;
 }
 
-/* What became of a job that waited, now that something it needs is there. */
-static int wake(struct queue_db *q, struct job *job, int64_t now, struct error *err)
+int job_wake(struct queue_db *q, struct job *job, int64_t now, struct error *err)
 {
 	CLEANUP(missing_list_fini) struct missing_list list = { 0 };
 	bool is_moving = false;
@@ -207,7 +206,7 @@ static int tell_one(struct queue_db *q, const struct chore *chore, struct job *j
 	bool waits = job->state == JOB_SENT;
 
 	if (chore->kind == CHORE_WAKE)
-		return wake(q, job, chore->made, err);
+		return job_wake(q, job, chore->made, err);
 	/* One in flight asks before it publishes, and is judged then. */
 	if (is_claimed(q, job))
 		return 0;

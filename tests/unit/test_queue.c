@@ -783,6 +783,49 @@ static void a_reference_without_a_job_sends_the_root_back_to_be_resolved(void **
 	assert_string_equal(released, "p2");
 }
 
+/* 1 was there, and comes to be there again with nobody to tell 2: through the upstream of another cache. */
+static void what_waits_goes_on_when_its_root_is_resolved_and_all_is_there(void **state)
+{
+	const struct queue_endpoint shared[] = {
+		{ .name = "main",
+		  .kind = "file",
+		  .identity = "file:///main",
+		  .presence_ttl_s = DAY,
+		  .upstreams = 4 },
+		{ .name = "other",
+		  .kind = "http",
+		  .identity = "http://other/",
+		  .presence_ttl_s = DAY,
+		  .upstreams = 4 },
+		{ .name = "u",
+		  .kind = "upstream",
+		  .identity = "https://u/",
+		  .is_upstream = true,
+		  .presence_ttl_s = DAY },
+	};
+	const struct node one = { .path = 1 }, two = { .path = 2, .refs = { 1 } };
+	struct queue_job job;
+	int64_t root;
+	(void)state;
+
+	close_queue();
+	open_with(shared, 3);
+	root = PUSH({ .path = 2, .refs = { 1 } });
+	job = take(2);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_int_equal(claim_root(NULL), root);
+	push_with(&one, 1, (struct page_options){ .caches = 1 << OTHER });
+	assert_int_equal(claim_from(OTHER, &job, 1), 1);
+	finish_at(&job, JOB_IN_UPSTREAM, 2);
+	assert_nothing_to_take();
+	assert_int_equal(page(root, &two, 1, (struct page_options){ 0 }), 0);
+	end_root(root, ROOT_QUEUED, NULL);
+	upload(2);
+	assert_string_equal(released, "p2");
+	assert_counts_survive();
+}
+
 static void a_root_sent_back_while_it_is_resolved_is_resolved_once_more(void **state)
 {
 	struct queue_job job;
@@ -2649,6 +2692,7 @@ int main(void)
 		TEST(a_nar_that_lies_longer_than_it_is_trusted_is_sent_again),
 		TEST(presence_that_ran_out_is_asked_for_again),
 		TEST(a_reference_without_a_job_sends_the_root_back_to_be_resolved),
+		TEST(what_waits_goes_on_when_its_root_is_resolved_and_all_is_there),
 		TEST(a_root_sent_back_while_it_is_resolved_is_resolved_once_more),
 		TEST(what_fails_blocks_what_needs_it_and_retry_frees_all),
 		TEST(a_failed_path_handed_over_again_is_tried_again),
