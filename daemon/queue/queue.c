@@ -100,11 +100,12 @@ static int note_configured(struct queue_db *q, struct error *err)
 
 static int put_endpoints(struct queue_db *q, const struct queue_config *config, struct error *err)
 {
-	for (size_t i = 0; i < config->n_endpoints; i++) {
-		if (put_endpoint(q, &config->endpoints[i], &q->endpoint_ids[i], err) < 0)
+	/* The last first: what is a cache and an upstream, too, has the name of the cache. */
+	for (size_t i = config->n_endpoints; i > 0; i--) {
+		if (put_endpoint(q, &config->endpoints[i - 1], &q->endpoint_ids[i - 1], err) < 0)
 			return -1;
 		q->n_endpoints++;
-		q->n_caches += !config->endpoints[i].is_upstream;
+		q->n_caches += !config->endpoints[i - 1].is_upstream;
 	}
 	if (note_configured(q, err) < 0)
 		return -1;

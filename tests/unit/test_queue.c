@@ -1705,6 +1705,27 @@ static void a_cache_that_became_an_upstream_blocks_its_jobs_until_it_is_one_agai
 	assert_counts_survive();
 }
 
+/* The second cache has the first one as its upstream. */
+static void a_cache_that_is_an_upstream_as_well_keeps_its_name(void **state)
+{
+	const struct queue_endpoint both[] = {
+		standard[MAIN],
+		standard[OTHER],
+		{ .name = "above", .kind = "upstream", .identity = "file:///main", .is_upstream = true },
+	};
+	(void)state;
+
+	close_queue();
+	for (int i = 0; i < 2; i++) {
+		open_with(both, 3);
+		PUSH({ .path = 1 + i });
+		assert_int_equal(list_count(JOB_READY, "main"), 1 + i);
+		assert_int_equal(list_count(JOB_READY, "above"), 0);
+		close_queue();
+	}
+	open_with(standard, N_ELEMENTS(standard));
+}
+
 static void a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocked(void **state)
 {
 	const struct queue_endpoint turned[] = {
@@ -2723,6 +2744,7 @@ int main(void)
 		TEST(the_summary_counts_what_is_pinned),
 		TEST(a_removed_cache_blocks_its_jobs_until_it_is_back),
 		TEST(a_cache_that_became_an_upstream_blocks_its_jobs_until_it_is_one_again),
+		TEST(a_cache_that_is_an_upstream_as_well_keeps_its_name),
 		TEST(a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocked),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
