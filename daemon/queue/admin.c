@@ -216,9 +216,15 @@ static int forget_roots_of_job(struct queue_db *q, const struct queue_forget *fo
 	     " CROSS JOIN root t ON t.path = p.path AND t.state = 1 LEFT JOIN request r ON r.id = t.request"
 	     " WHERE p.id = :path AND NOT EXISTS (SELECT 1 FROM job j WHERE j.path = p.id AND j.state < 5"
 	     " AND (r.caches IS NULL OR instr(r.caches, ',' || j.cache || ',') > 0)) LIMIT 256");
+	int n;
 
+	/* All at once: there is no job left by which a next page would find the rest. */
 	stmt_bind_int(st, ":path", job->path);
-	return forget_found_roots(q, forget, st, err) < 0 ? -1 : 0;
+	do {
+		stmt_rewind(st);
+		n = forget_found_roots(q, forget, st, err);
+	} while (n == PAGE_ROWS);
+	return n < 0 ? -1 : 0;
 }
 
 static int forget_job(struct queue_db *q, struct queue_forget *forget, const struct job *job,

@@ -1996,6 +1996,24 @@ static void forgetting_on_one_cache_leaves_the_other(void **state)
 	assert_string_equal(released, "p1");
 }
 
+static void forgetting_a_path_handed_over_often_ends_all_its_roots(void **state)
+{
+	const struct node one = { .path = 1 };
+	const int n = 600;
+	(void)state;
+
+	push_with(&one, 1, (struct page_options){ .caches = 1 << MAIN });
+	for (int i = 1; i < n; i++) {
+		add(P(1));
+		end_root(claim_root(NULL), ROOT_QUEUED, NULL);
+	}
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), n);
+	assert_int_equal(forget(P(1), 1 << MAIN, false), 1);
+	assert_int_equal(queue_root_count(queue, ROOT_QUEUED), 0);
+	assert_string_equal(released, "p1");
+	assert_counts_survive();
+}
+
 static void forgetting_thousands_goes_in_pages(void **state)
 {
 	uint64_t commits;
@@ -2759,6 +2777,7 @@ int main(void)
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
 		TEST(forgetting_what_failed_leaves_what_only_needs_it),
 		TEST(forgetting_on_one_cache_leaves_the_other),
+		TEST(forgetting_a_path_handed_over_often_ends_all_its_roots),
 		TEST(forgetting_thousands_goes_in_pages),
 		TEST(a_pause_is_durable),
 		TEST(the_end_of_a_pause_is_told_when_it_is_over),
