@@ -325,15 +325,17 @@ int jobs_note(struct queue_db *q, struct queue_op *op)
 
 /* ---- publish */
 
-/* The root that wanted the job last can be forgotten, while another one names its path. */
-static int resolve_another_root(struct queue_db *q, int64_t path, int64_t now, struct error *err)
+/* The root that wanted the job last can be forgotten, while another one names its path, for its cache. */
+static int resolve_another_root(struct queue_db *q, const struct job *job, int64_t now, struct error *err)
 {
 	STMT(st, q->db,
 	     "SELECT t.id FROM path p CROSS JOIN root t ON t.path = p.path AND t.state IN (0, 1)"
-	     " WHERE p.id = :path LIMIT 1");
+	     " JOIN request r ON r.id = t.request WHERE p.id = :path"
+	     " AND (r.caches IS NULL OR instr(r.caches, ',' || :cache || ',') > 0) LIMIT 1");
 	enum stmt_result result;
 
-	stmt_bind_int(st, ":path", path);
+	stmt_bind_int(st, ":path", job->path);
+	stmt_bind_int(st, ":cache", job->cache);
 	result = stmt_step(st, err);
 	if (result != STMT_ROW)
 		return result == STMT_FAILED ? -1 : 0;
@@ -350,7 +352,7 @@ static int attend(struct queue_db *q, const struct job *job, const struct missin
 	/* Its closure was left out when the root was resolved: it was known to be there then. */
 	if (missing->job == 0) {
 		rc = root_resolve_again(q, job->root, now, err);
-		return rc == 0 ? resolve_another_root(q, job->path, now, err) : rc;
+		return rc == 0 ? resolve_another_root(q, job, now, err) : rc;
 	}
 	if (missing->state != JOB_DONE)
 		return 1;

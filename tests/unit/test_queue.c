@@ -1953,6 +1953,31 @@ static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **
 	assert_counts_survive();
 }
 
+/* The first of them is meant for the other cache alone. */
+static void what_a_forgotten_root_left_is_mended_by_a_root_that_is_meant_for_its_cache(void **state)
+{
+	const struct queue_add_path two = { .path = P(2), .rank = now };
+	const struct node nodes[] = { { .path = 2, .refs = { 1 } } };
+	struct queue_add for_other = { .now_unix_s = now, .paths = &two, .n_paths = 1, .caches = 1 << OTHER };
+	struct queue_job job;
+	int64_t root, ours;
+	(void)state;
+
+	must_run(&for_other.op, QUEUE_ADD);
+	root = claim_root(NULL);
+	assert_int_equal(page(root, nodes, 1, (struct page_options){ .caches = 1 << OTHER }), 0);
+	end_root(root, ROOT_QUEUED, NULL);
+	ours = PUSH({ .path = 2, .refs = { 1 } }); /* 1 was there */
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	forget(P(3), 0, false);
+	job = take(2);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_counts(0, 0, 1, 0, 0, 0);
+	assert_int_equal(claim_root(NULL), ours);
+	assert_int_equal(claim_root(NULL), 0);
+}
+
 /* 2 is blocked by that very forgetting; 5 was blocked before. */
 static void forgetting_what_failed_leaves_what_only_needs_it(void **state)
 {
@@ -2775,6 +2800,7 @@ int main(void)
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
+		TEST(what_a_forgotten_root_left_is_mended_by_a_root_that_is_meant_for_its_cache),
 		TEST(forgetting_what_failed_leaves_what_only_needs_it),
 		TEST(forgetting_on_one_cache_leaves_the_other),
 		TEST(forgetting_a_path_handed_over_often_ends_all_its_roots),
