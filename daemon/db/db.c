@@ -113,6 +113,29 @@ static int take_lock(struct db *db, struct error *err)
 	return 0;
 }
 
+/* What the log needs until it is written back is taken from the disk beforehand: a disk that fills up later
+ * does not keep us from writing down what was done. It is written once, since fdatasync takes half the time
+ * for blocks that are overwritten; to SQLite zeros are the end of the log. A disk with less room than that
+ * has nothing to give. */
+static void reserve_wal(const struct db *db)
+{
+	static const char zeros[KIB(64)];
+	char path[ASIDE_PATH_SIZE];
+	struct stat st;
+	ssize_t n = 1;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s-wal", db->path);
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, WAL_RESERVED_BYTES) == 0 && fstat(fd, &st) == 0)
+		for (off_t at = st.st_size; n > 0 && at < WAL_RESERVED_BYTES; at += n)
+			n = pwrite(fd, zeros, sizeof(zeros), at);
+	(void)!fdatasync(fd);
+	close(fd);
+}
+
 /* After each commit: N_PAGES are in the WAL. What fails here is not the commit; it is tried again after
  * the next one. */
 static int on_wal_grown(void *ctx, sqlite3 *handle, const char *name, int n_pages)
@@ -122,9 +145,11 @@ static int on_wal_grown(void *ctx, sqlite3 *handle, const char *name, int n_page
 
 	if ((uint64_t)n_pages * PAGE_BYTES > db->wal_bytes_max)
 		db->wal_bytes_max = (uint64_t)n_pages * PAGE_BYTES;
-	if (n_pages >= WAL_MAX_PAGES)
+	if (n_pages >= WAL_MAX_PAGES) {
 		rc = sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-	else if (n_pages >= CHECKPOINT_PAGES)
+		if (rc == SQLITE_OK)
+			reserve_wal(db); /* it went with the file */
+	} else if (n_pages >= CHECKPOINT_PAGES)
 		rc = sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	note_result(db, rc);
 	return SQLITE_OK;
@@ -266,29 +291,6 @@ static int open_locked(struct db *db, const struct db_config *config, struct err
 	if (!db->is_damaged || set_aside(db, err) < 0)
 		return -1;
 	return open_file(db, config, err);
-}
-
-/* What the log needs until it is written back is taken from the disk beforehand: a disk that fills up later
- * does not keep us from writing down what was done. It is written once, since fdatasync takes half the time
- * for blocks that are overwritten; to SQLite zeros are the end of the log. A disk with less room than that
- * has nothing to give. */
-static void reserve_wal(const struct db *db)
-{
-	static const char zeros[KIB(64)];
-	char path[ASIDE_PATH_SIZE];
-	struct stat st;
-	ssize_t n = 1;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s-wal", db->path);
-	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return;
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, WAL_RESERVED_BYTES) == 0 && fstat(fd, &st) == 0)
-		for (off_t at = st.st_size; n > 0 && at < WAL_RESERVED_BYTES; at += n)
-			n = pwrite(fd, zeros, sizeof(zeros), at);
-	(void)!fdatasync(fd);
-	close(fd);
 }
 
 int db_open(struct db **ret, const struct db_config *config, struct error *err)
