@@ -369,14 +369,18 @@ struct queue_pause {
 	int64_t until_unix_s;
 };
 
-/* QUEUE_EXPLAIN: does an unfinished root name each path? (a stray GC root is one that none names) */
+/* QUEUE_EXPLAIN: does an unfinished root name each path? (a stray GC root is one that none names) And for
+ * which caches was the last hand-over of it that is remembered, ended or not? */
 struct queue_explain {
 	struct queue_op op;
 	const char *const *paths;
 	size_t n_paths;
 	bool *is_wanted;        /* the caller's array */
 	bool *is_wanted_by_all; /* and another: by one that is meant for all caches, as a hook's is */
+	uint64_t *caches;       /* a third, or NULL: as in QUEUE_ADD; 0 too if none is remembered */
 };
+/* None of those that were meant is configured now; 0 would mean all. */
+#define QUEUE_CACHES_GONE UINT64_MAX
 /* QUEUE_UNFINISHED_ROOTS: store paths of protected unfinished roots, by key in pages. */
 struct queue_unfinished_roots {
 	struct queue_op op;

@@ -2204,6 +2204,53 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	assert_int_equal(list.n_paths, 0);
 }
 
+/* A hand-over that is done at once. */
+static void hand_over_for(uint64_t caches, int path)
+{
+	const struct queue_add_path paths[] = { { .path = P(path), .rank = now } };
+	struct queue_add op = { .now_unix_s = now, .paths = paths, .n_paths = 1, .caches = caches };
+
+	must_run(&op.op, QUEUE_ADD);
+	end_root(claim_root(NULL), ROOT_DONE, NULL);
+}
+
+/* A root of ours that its end did not take away: it is to go where the path was meant to go. */
+static void what_is_known_of_a_gc_root_says_for_which_caches_it_was(void **state)
+{
+	const char *const paths[] = { P(1), P(2), P(3), P(4), P(5) };
+	bool is_wanted[5], by_all[5];
+	uint64_t caches[5];
+	struct queue_explain explain = { .paths = paths,
+		                         .n_paths = 5,
+		                         .is_wanted = is_wanted,
+		                         .is_wanted_by_all = by_all,
+		                         .caches = caches };
+	(void)state;
+
+	hand_over_for(1 << OTHER, 1);
+	hand_over_for(1 << OTHER, 2);
+	hand_over_for(0, 2);
+	hand_over_for(0, 3);
+	hand_over_for(1 << MAIN, 3);
+	hand_over_for(1 << MAIN | 1 << OTHER, 4);
+	must_run(&explain.op, QUEUE_EXPLAIN);
+	assert_int_equal(caches[0], 1 << OTHER);
+	assert_int_equal(caches[1], 0);
+	assert_int_equal(caches[2], 1 << MAIN);
+	assert_int_equal(caches[3], 1 << MAIN | 1 << OTHER);
+	assert_int_equal(caches[4], 0);
+	close_queue();
+	open_with(standard + 1, 1); /* OTHER alone, as number 0 */
+	must_run(&explain.op, QUEUE_EXPLAIN);
+	assert_int_equal(caches[0], 1);
+	assert_int_equal(caches[1], 0);
+	assert_true(caches[2] == QUEUE_CACHES_GONE);
+	assert_int_equal(caches[3], 1);
+	for (int i = 0; i < 5; i++)
+		assert_false(is_wanted[i] || by_all[i]);
+	reopen();
+}
+
 static size_t unprotect(int64_t older_than, size_t n_max)
 {
 	struct queue_unprotect op = { .now_unix_s = now, .older_than_unix_s = older_than, .n_max = n_max };
@@ -2811,6 +2858,7 @@ int main(void)
 		TEST(a_page_that_holds_another_root_says_its_size_to_that_one),
 		TEST(retry_makes_roots_and_delayed_jobs_go_on),
 		TEST(what_is_unfinished_explains_a_gc_root),
+		TEST(what_is_known_of_a_gc_root_says_for_which_caches_it_was),
 		TEST(roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full),
 		TEST(history_goes_in_pages_and_leaves_what_is_unfinished),
 		TEST(the_store_can_correct_what_it_said),
