@@ -483,12 +483,16 @@ static int check_table(struct db *db, const char *table, struct error *err)
 	text = stmt_text(st, 0);
 	if (text == NULL || strcmp(text, "ok") == 0)
 		return 0;
+	/* SQLite's words for what the disk does not give: that is no damage. */
+	if (strstr(text, "unable to get the page") != NULL || strstr(text, "failed to get page") != NULL)
+		return error_set(err, ERROR_TRANSIENT, "table %s cannot be read: %s", table, text);
 	db_mark_damaged(db);
 	return error_set(err, ERROR_OPERATOR, "the queue's database is damaged, table %s: %s", table, text);
 }
 
-static const char *const tables[] = { "cache", "request",  "root",  "path", "reference",
-	                              "job",   "presence", "usage", "chore" };
+/* All of schema.c. */
+static const char *const tables[] = { "cache", "request",  "root",  "path",  "reference",
+	                              "job",   "presence", "usage", "chore", "leftover" };
 
 /* The parts of a listing are of one moment. */
 static int run_read(struct reader *reader, struct queue_read *read)
@@ -601,14 +605,16 @@ void reader_start(struct reader *reader, struct queue_read *read, queue_read_fn 
 	lane_post(reader->lane, &read->job, on_read);
 }
 
+/* A table that takes too long, or cannot be read today, is left out. */
 static void on_checked(struct queue_read *read)
 {
 	struct reader *reader = CONTAINER_OF(read, struct reader, check);
+	bool may_go_on = read->err.kind == ERROR_NONE || read->err.kind == ERROR_TRANSIENT;
 
 	if (reader->closing)
 		return;
 	reader->check_table++;
-	if (read->err.kind == ERROR_NONE && reader->check_table < N_ELEMENTS(tables))
+	if (may_go_on && !db_is_broken(reader->db) && reader->check_table < N_ELEMENTS(tables))
 		reader_start(reader, read, on_checked);
 	else
 		reader->checked(reader->checked_ctx);

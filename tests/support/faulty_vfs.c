@@ -22,8 +22,11 @@ static const struct kind *kind_of(const sqlite3_file *file)
 
 static int on_read(sqlite3_file *file, void *data, int n_bytes, sqlite3_int64 offset)
 {
-	return faulty_vfs.reads_fail ? SQLITE_IOERR_READ
-	                             : kind_of(file)->usual->xRead(file, data, n_bytes, offset);
+	const struct kind *kind = kind_of(file);
+	bool is_bad = kind == &databases && faulty_vfs.bad_page != 0 && offset == faulty_vfs.bad_page;
+
+	return faulty_vfs.reads_fail || is_bad ? SQLITE_IOERR_READ
+	                                       : kind->usual->xRead(file, data, n_bytes, offset);
 }
 
 static int on_sync(sqlite3_file *file, int flags)

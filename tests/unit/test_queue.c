@@ -2460,6 +2460,58 @@ static void damage_is_final_when_it_is_met_looked_for_at_the_start_and_set_aside
 	n_fatal = 0;
 }
 
+/* The last page that holds TEXT. */
+static off_t find_page(const char *text)
+{
+	char page_at[4096];
+	int fd = open(db_path, O_RDONLY | O_CLOEXEC);
+	off_t found = 0;
+
+	for (off_t at = 0; pread(fd, page_at, sizeof(page_at), at) == sizeof(page_at); at += 4096)
+		if (memmem(page_at, sizeof(page_at), text, strlen(text)) != NULL)
+			found = at;
+	close(fd);
+	assert_true(found > 0);
+	return found;
+}
+
+static void damage_page(off_t at)
+{
+	char junk[4096];
+	int fd = open(db_path, O_RDWR | O_CLOEXEC);
+
+	memset(junk, 0x5a, sizeof(junk));
+	assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+	close(fd);
+}
+
+/* Nothing at the start reads that far. */
+static void the_check_behind_the_start_looks_at_every_table(void **state)
+{
+	char damaged[ASIDE_PATH_SIZE];
+	(void)state;
+
+	PUSH({ .path = 1 });
+	close_queue();
+	change_file("WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 300)"
+	            " INSERT INTO leftover (cache, note, made)"
+	            " SELECT 1, 'left behind ' || hex(randomblob(100)), 1 FROM c");
+	faulty_vfs.bad_page = find_page("-p1"); /* of the index of paths */
+	open_with(standard, N_ELEMENTS(standard));
+	assert_int_equal(n_fatal, 0); /* it may be whole tomorrow */
+	assert_false(aside_is_marked(db_path));
+	close_queue();
+	damage_page(find_page("left behind "));
+	open_with(standard, N_ELEMENTS(standard));
+	faulty_vfs.bad_page = 0;
+	assert_int_equal(n_fatal, 1);
+	assert_true(aside_is_marked(db_path));
+	reopen();
+	assert_true(aside_find(db_path, damaged));
+	assert_int_equal(unlink(damaged), 0);
+	n_fatal = 0;
+}
+
 static void a_listing_that_meets_damage_is_as_final(void **state)
 {
 	struct queue_read read = { .verb = QUEUE_LIST, .state = -2, .n_max = 4096 };
@@ -2864,6 +2916,7 @@ int main(void)
 		TEST(the_store_can_correct_what_it_said),
 		TEST(a_second_owner_and_a_newer_schema_are_refused),
 		TEST(damage_is_final_when_it_is_met_looked_for_at_the_start_and_set_aside),
+		TEST(the_check_behind_the_start_looks_at_every_table),
 		TEST(a_listing_that_meets_damage_is_as_final),
 		TEST(a_failed_fsync_is_final_and_answers_nobody_with_yes),
 		TEST(a_full_disk_changes_nothing_and_passes),
