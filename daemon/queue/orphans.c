@@ -37,11 +37,12 @@ static int is_needed(struct queue_db *q, const struct job *job, struct error *er
 	return stmt_step(st, err) == STMT_ROW ? stmt_int(st, 0) != 0 : -1;
 }
 
-/* Does it refer to one that was passed over because of it? */
+/* Does it refer to one that was passed over because of it? Its references are few, the jobs of the root may
+ * be many. */
 static int was_passed_over(struct queue_db *q, const struct job *job, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT 1 FROM reference r JOIN job k ON k.path = r.refers_to AND k.cache = :cache"
+	     "SELECT 1 FROM reference r CROSS JOIN job k ON k.path = r.refers_to AND k.cache = :cache"
 	     " WHERE r.path = :path AND k.root = :root AND k.state < 5 AND k.id > :id LIMIT 1");
 	enum stmt_result result;
 
