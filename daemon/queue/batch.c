@@ -309,6 +309,7 @@ static int run_op(struct queue_db *q, struct queue_effects *effects, struct queu
 	queue_op_fini(op);
 	path_list_fini(&q->released);
 	undo_claims(q, n_claims);
+	q->has_chores = true; /* those done in this operation are there again */
 	if (!db_in_transaction(q->db))
 		return error_copy(err, &op->err);
 	return db_savepoint_rollback(q->db, err);
