@@ -31,7 +31,6 @@ enum {
 	DELAY_MAX_S = 2 * 3600, /* nothing is put off longer: a not-before beyond it comes of such a clock */
 	NO_NUMBER = -1,
 	BLOCKED_NOT_CONFIGURED = -1, /* in job.blocked_by */
-	ROOT_NOT_CONFIGURED = -1,    /* in root.not_before */
 };
 
 struct path_list {
@@ -111,7 +110,6 @@ int path_intern(struct queue_db *q, const char *path, int64_t *ret_id, struct er
 /* Writes down INFO. *RET_REPLACED: another NAR had this name before; its jobs and presence are to go. */
 int path_put(struct queue_db *q, const struct path_info *info, int64_t *ret_id, bool *ret_replaced,
              struct error *err) MUST_CHECK;
-int path_text(struct queue_db *q, int64_t id, char **ret, struct error *err) MUST_CHECK;
 /* Reads the row of ST whose columns from FIRST on are PATH_COLUMNS, without references. */
 #define PATH_COLUMNS                                                                          \
 	"p.path, p.nar_hash, p.nar_size, p.deriver, p.sigs, p.ca, p.registered, p.ultimate, " \

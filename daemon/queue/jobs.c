@@ -522,7 +522,7 @@ int jobs_defer(struct queue_db *q, struct queue_op *op)
 	stmt_bind_text(st, ":error", defer->fault != NULL ? defer->fault->text : NULL);
 	stmt_bind_int(st, ":kind", defer->fault != NULL ? (int64_t)defer->fault->kind : 0);
 	stmt_bind_int(st, ":now", defer->now_unix_s);
-	if (stmt_run(st, &op->err) < 0 || (defer->forget_nar && forget_file(q, job.id, &op->err) < 0))
+	if (stmt_run(st, &op->err) < 0)
 		return -1;
 	crash_point(DEFER_UNCOMMITTED);
 	count_job(q, job.cache, job.state, state);

@@ -33,20 +33,6 @@ int path_intern(struct queue_db *q, const char *path, int64_t *ret_id, struct er
 	return 0;
 }
 
-int path_text(struct queue_db *q, int64_t id, char **ret, struct error *err)
-{
-	STMT(st, q->db, "SELECT path FROM path WHERE id = :id");
-	enum stmt_result result;
-
-	stmt_bind_int(st, ":id", id);
-	result = stmt_step(st, err);
-	if (result == STMT_FAILED)
-		return -1;
-	if (result == STMT_DONE)
-		return error_set(err, ERROR_PERMANENT, "no path %lld in the queue", (long long)id);
-	return stmt_text_copy(st, 0, ret, err);
-}
-
 static int join_lines(struct buf *buf, char *const *lines, size_t n, struct error *err)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -85,10 +85,10 @@ struct queue_counts {
 };
 const struct queue_counts *queue_cache_counts(const struct queue *queue, size_t cache);
 uint64_t queue_root_count(const struct queue *queue, enum root_state state);
-/* Transactions committed by operations since the queue was opened. */
 /* Why operations failed within the last minute (disk full, damage), or NULL; borrowed until the next one is
  * done. */
 const char *queue_fault(const struct queue *queue);
+/* Transactions committed by operations since the queue was opened. */
 uint64_t queue_commit_count(const struct queue *queue);
 /* The cache's pause: 0 none, INT64_MAX until resumed, else until then. */
 int64_t queue_paused_until_unix_s(const struct queue *queue, size_t cache);
@@ -315,8 +315,7 @@ struct queue_defer {
 	const struct error *fault;
 	int64_t not_before_unix_s;
 	bool counts;
-	bool mismatch;   /* counts one in mismatches */
-	bool forget_nar; /* the NAR is to be sent again */
+	bool mismatch; /* counts one in mismatches */
 };
 struct queue_fail {
 	struct queue_op op;
