@@ -36,6 +36,7 @@ struct sweep {
 	struct queue_explain explain;
 	const char *paths[ROOTS_PAGE];
 	bool is_wanted[ROOTS_PAGE], is_wanted_by_all[ROOTS_PAGE];
+	uint64_t caches[ROOTS_PAGE];
 	size_t next;         /* entry to look at */
 	bool is_explained;   /* the page */
 	uint64_t again_ms;   /* until the next sweep */

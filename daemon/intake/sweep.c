@@ -4,8 +4,9 @@
  * request explains is enqueued (a hook that was killed leaves nothing else behind), never deleted; a hook's
  * root that is explained goes once the daemon has its own.
  *
- * A hook means all caches: its root is explained by a request for all of them alone.
- * A hook that is still at work has a root that nobody explains yet: links younger than YOUNG_S wait. */
+ * A hook means all caches: its root is explained by a request for all of them alone. One of the daemon's own
+ * goes to those that the last request for it named, as long as the queue remembers. A hook that is still at
+ * work has a root that nobody explains yet: links younger than YOUNG_S wait. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,7 +161,9 @@ static void on_stray_taken_in(struct intake_handover *handover)
 	intake_maybe_closed(intake);
 }
 
-static void enqueue_stray(struct intake *intake, const struct roots_entry *entry)
+/* One of the daemon's own was there for a hand-over, which may have named some caches; what is private must
+ * not go to the others for want of a removal. */
+static void enqueue_stray(struct intake *intake, const struct roots_entry *entry, uint64_t caches)
 {
 	struct stray *stray = calloc(1, sizeof(*stray));
 
@@ -173,6 +176,7 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 		stray_free(stray);
 		return;
 	}
+	stray->handover.caches = entry->is_ours ? caches : 0;
 	/* Of a hand-over that knew no outputs (floating content-addressed ones) it is the derivation. */
 	if (store_path_is_derivation(stray->path)) {
 		stray->handover.derivation = stray->path;
@@ -199,6 +203,16 @@ static void look_again_in(struct sweep *sweep, uint64_t delay_ms)
 		sweep->again_ms = delay_ms;
 }
 
+/* Its hand-over has ended, and was for caches that there are no more; with broken settings that is not known.
+ */
+static void let_go(struct intake *intake, const struct roots_entry *entry)
+{
+	if (!intake->resolves)
+		return;
+	log_info("root goes root=%s: it was kept for caches that are not configured any more", entry->name);
+	roots_remove_name(intake->roots, entry->name);
+}
+
 static void look_at(struct intake *intake, size_t i)
 {
 	struct sweep *sweep = &intake->sweep;
@@ -209,8 +223,10 @@ static void look_at(struct intake *intake, size_t i)
 		return;
 	if (!is_older(entry->made_unix_s, YOUNG_S) || intake_is_on_its_way(intake, entry->path))
 		look_again_in(sweep, (YOUNG_S + 1) * 1000);
+	else if (!is_explained && entry->is_ours && sweep->caches[i] == QUEUE_CACHES_GONE)
+		let_go(intake, entry);
 	else if (!is_explained)
-		enqueue_stray(intake, entry);
+		enqueue_stray(intake, entry, sweep->caches[i]);
 	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
 		roots_remove_name(intake->roots, entry->name);
 	else
@@ -284,6 +300,7 @@ static void on_listed(struct roots_list *list)
 		.n_paths = list->n_entries,
 		.is_wanted = sweep->is_wanted,
 		.is_wanted_by_all = sweep->is_wanted_by_all,
+		.caches = sweep->caches,
 	};
 	queue_start(intake->queue, &sweep->explain.op, on_explained);
 }

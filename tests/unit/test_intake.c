@@ -814,6 +814,53 @@ static void a_stray_root_stays_until_the_daemon_has_its_own(void **state)
 	assert_true(is_rooted(OUT ".17.4"));
 }
 
+static int n_requests_for_all(void)
+{
+	char path[160];
+	sqlite3_stmt *stmt;
+	sqlite3 *db;
+	int n;
+
+	snprintf(path, sizeof(path), "%s/queue.db", t.state_dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_prepare_v2(db, "SELECT count(*) FROM request WHERE caches IS NULL", -1, &stmt, NULL),
+		SQLITE_OK);
+	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+	n = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	sqlite3_close(db);
+	return n;
+}
+
+static bool out_is_queued_again(void)
+{
+	return n_roots(ROOT_DONE) == 1 && n_roots(ROOT_QUEUED) == 1;
+}
+
+/* A push for one cache was done, and its root is still there, as after a crash. */
+static void a_root_that_was_left_goes_to_the_caches_it_was_for(void **state)
+{
+	static const char *const paths[] = { OUT };
+	struct intake_handover h = { .paths = paths, .n_paths = 1, .caches = 1 };
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	t.n_handed_over++;
+	intake_start(t.intake, &h, on_handed_over);
+	run_until(all_is_resolved);
+	finish_all();
+	close_intake();
+	make_stray(strrchr(OUT, '/') + 1, OUT);
+	open_intake();
+	run_until(out_is_queued_again);
+	finish_all();
+	assert_false(is_rooted(OUT)); /* the cache has it */
+	assert_int_equal(n_roots(ROOT_DONE), 2);
+	assert_int_equal(n_requests_for_all(), 0);
+}
+
 static bool many_have_failed(void)
 {
 	assert_in_range(t.intake->sweep.n_running, 0, 256);
@@ -941,6 +988,7 @@ int main(void)
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
 		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
+		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
 		TEST(a_root_that_could_not_be_made_is_made_later),
 		TEST(it_closes_at_any_moment_and_nothing_is_lost),
