@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What becomes of a job for every fault that a cache can have: the tables are in fault_matrix.py.
+# What becomes of a job for every fault that a cache can have: the tables are in fault_table.py.
 
 load common
 
