@@ -9,7 +9,8 @@ BAD_CERTS = {"unknown-ca": ("other", "IP:127.0.0.1", 1), "wrong-name": ("ca", "D
 
 
 class Port:
-    """Where a row has one of its own: bad at first, good once it is healed."""
+    """Where a row has one of its own: bad at first, good once it is healed. It counts the connections that come, also
+    those of which no request does; but nobody can count those to a port where nobody listens."""
 
     def __init__(self, server, kind, certs):
         self.server, self.kind, self.certs = server, kind, certs
@@ -17,20 +18,38 @@ class Port:
         self.socket.bind(("127.0.0.1", 0))  # refuses until it listens
         self.number = self.socket.getsockname()[1]
         self.listener = None
+        self.n_connections = 0
         self.is_tls = kind in ("mute", "plain", *BAD_CERTS)
         if kind == "reset":
-            self.listen(reset_connection)
+            self.listen(self.reset)
         elif kind == "mute":
-            self.listen(say_nothing)
+            self.listen(self.say_nothing)
         elif kind in ("own", "plain"):
-            self.listen()
+            self.listen(self.serve)
         elif kind in BAD_CERTS:
             self.listen(ssl=self.context(kind))
 
     def context(self, name):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certs + "/%s.pem" % name)
+        context.sni_callback = lambda *_: self.note()  # each hello, also if nothing comes of it
         return context
+
+    def note(self):
+        self.n_connections += 1
+
+    async def serve(self, reader, writer):
+        self.note()
+        await self.server.serve(reader, writer)
+
+    async def reset(self, _, writer):
+        self.note()
+        writer.transport.abort()
+
+    async def say_nothing(self, reader, _):
+        self.note()
+        while await reader.read(1000):
+            pass
 
     def listen(self, connected=None, **more):
         self.listener = self.server.listen(connected, sock=self.socket.dup(), **more)
@@ -44,15 +63,6 @@ class Port:
         if self.kind == "nowhere":
             return "http://nncache.invalid/" + name
         return "%s://127.0.0.1:%d/%s" % ("https" if self.is_tls else "http", self.number, name)
-
-
-async def reset_connection(_, writer):
-    writer.transport.abort()
-
-
-async def say_nothing(reader, _):
-    while await reader.read(1000):
-        pass
 
 
 def make_certs(folder):

@@ -6,6 +6,8 @@ held in memory, for each cache by itself. Without a fault a cache is a plain one
 A fault is a coroutine that gets the Exchange: it reads of the request, and writes of an answer, what it likes. When
 it returns, the connection is closed, unless it returns KEEP. It strikes the operations named for it, of all objects
 or of those of some keys only, until the cache is healed.
+
+Each cache counts its requests.
 """
 import asyncio
 import collections
@@ -29,8 +31,12 @@ class Cache:
         self.name, self.fault, self.strikes, self.keys = name, fault, strikes, keys
         self.is_healed = False
         self.objects = {}
-        self.requests = collections.Counter()  # by key
+        self.requests = collections.Counter()  # by (operation, key)
         self.headers = []  # of each request
+
+    def note(self, exchange):
+        self.requests[exchange.operation, exchange.key] += 1
+        self.headers.append(exchange.headers)
 
     def is_struck(self, exchange):
         return (self.fault is not None and not self.is_healed and exchange.operation in self.strikes
@@ -136,9 +142,8 @@ class FaultServer:
             headers[name.lower()] = value.strip()
         name, _, key = target.lstrip("/").partition("/")
         cache = self.caches[name]
-        cache.requests[key] += 1
-        cache.headers.append(headers)
         exchange = Exchange(reader, writer, method, cache, key, headers)
+        cache.note(exchange)
         return await (cache.fault(exchange) if cache.is_struck(exchange) else exchange.serve())
 
 

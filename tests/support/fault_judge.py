@@ -1,0 +1,140 @@
+"""Is what was seen of a row's cache what its row demands? For fault_matrix.py.
+
+Two things are judged beside the end: how many requests were made, by operation and path, where probes of a cache are
+as rare as daemon/plan/breaker.h says; and what became of the other paths. No bound depends on how fast the machine
+is.
+"""
+import datetime
+import re
+
+from fault_server import ASK_CACHE_INFO, lie
+from fault_table import DONE, SMALL
+
+OPERATOR_S = (60, 300, 900, 1800)
+BREAKER_MAX_S = 300
+CACHE_INFO = "nix-cache-info"
+
+
+class Seen:
+    """What the server knows of a cache; taken before the daemon is asked."""
+
+    def __init__(self, cache, port):
+        self.requests = dict(cache.requests)
+        self.objects = set(cache.objects)
+        # Whoever tries whether a cache works connects, and asks for this first.
+        self.n_tries = port.n_connections if port else self.requests.get((ASK_CACHE_INFO, CACHE_INFO), 0)
+        self.n_requests = sum(self.requests.values()) or self.n_tries
+
+    def count(self, keys):
+        """By operation."""
+        return {operation: n for (operation, key), n in self.requests.items() if key in keys}
+
+
+class Look:
+    """At ROW: JOBS by path, and CACHE as `status` shows it, had come by UNIX_S. NAMES are those of all paths."""
+
+    def __init__(self, row, seen, jobs, cache, names, unix_s):
+        self.row, self.seen, self.jobs, self.cache, self.unix_s = row, seen, jobs, cache, unix_s
+        self.names = names
+        self.struck, *self.others = names
+        self.job = jobs.get(self.struck)
+
+    def problem(self):
+        """Why ROW is not as it should be, or None."""
+        if self.job is None or len(self.jobs) < len(self.names):
+            return "not queued"
+        return (self.wrong_end() or self.wrong_others() or self.wrong_belief() or self.wrong_counts())
+
+    # ---- the ends
+
+    def wrong_end(self):
+        # Where the fault is the whole cache's, its jobs are ready, say why they wait, and it is tried by itself.
+        state = "delayed" if self.job["state"] == "ready" and self.job["kind"] else self.job["state"]
+        seen = (state, self.job["kind"] if state != "done" else None)
+        if seen != self.row.end:
+            return "%s: %s" % (seen, self.job["text"])
+        if self.row.end != DONE and not re.search(self.row.text, self.job["text"]):
+            return "is explained by: " + self.job["text"]
+        return None
+
+    def wrong_others(self):
+        """They go on."""
+        for path in self.others:
+            if not self.row.is_whole and self.jobs[path]["state"] != "done":
+                return "%s is %s: %s" % (path, self.jobs[path]["state"], self.jobs[path]["text"])
+        return None
+
+    def wrong_belief(self):
+        """What is done is there."""
+        for path, keys in self.names.items():
+            is_lied_to = path == self.struck and self.row.fault is lie
+            if self.jobs[path]["state"] == "done" and not keys <= self.seen.objects and not is_lied_to:
+                return "%s is done, and is not there" % path
+        return None
+
+    # ---- how many
+
+    def n_probes_max(self):
+        """How many can have failed since the cache is known not to work?"""
+        out_s = self.unix_s - unix_s(self.cache["since"])
+        return n_probes_max(self.job["kind"], out_s, self.row.retry_after_s)
+
+    def wrong_counts(self):
+        if self.row.is_whole and self.row.end != DONE:
+            return self.wrong_tries()
+        for path, keys in self.names.items():
+            problem = self.wrong_counts_of(path, self.seen.count(keys))
+            if problem:
+                return problem
+        return None
+
+    def wrong_tries(self):
+        """One at first, one for each probe, and one that may be under way."""
+        most = self.n_probes_max() + 2 if self.cache.get("since") else self.seen.n_tries
+        if self.seen.n_tries == 0 and self.row.where not in ("refused", "nowhere"):
+            return "was not tried"
+        for what, n in [("connections or GET nix-cache-info", self.seen.n_tries), *self.seen.requests.items()]:
+            if n > most:
+                return "%d times %s, at most %d are explained by its probes" % (n, what, most)
+        return None
+
+    def wrong_counts_of(self, path, counts):
+        job, exact = self.jobs[path], self.counts_of(path)
+        n_attempts = self.row.n_attempts if path == self.struck else 0
+        is_steady = not self.row.is_silent and self.row.n_again == 0
+        if exact is not None and (job["attempts"] == n_attempts or is_steady):
+            n_more = sum(counts.values()) - sum(exact.values())
+            is_so = n_more <= self.row.n_again and all(counts.get(what, 0) >= n for what, n in exact.items())
+            return None if is_so else "%s has %s, and should have %s" % (path, counts, exact)
+        if path == self.struck and not self.row.strikes & set(counts):
+            return "was not struck: %s" % counts
+        n_attempts = job["attempts"] + (job["state"] not in ("delayed", "failed"))
+        for operation, n in counts.items():
+            most = n_attempts * self.row.each.get(operation, 1) + self.row.n_again
+            if n > most:
+                return "%s: %d times %s, at most %d are explained by its attempts" % (path, n, operation, most)
+        return None
+
+    def counts_of(self, path):
+        """What is certain to be seen, or None."""
+        return self.row.counts if path == self.struck else SMALL
+
+
+def unix_s(date):
+    return datetime.datetime.fromisoformat(date).timestamp()
+
+
+def breaker_s(kind, n_probes, retry_after_s):
+    """The least and the most that a cache is left alone after so many probes that failed."""
+    if kind == "operator":
+        return 2 * (OPERATOR_S[min(n_probes, len(OPERATOR_S) - 1)],)
+    ceiling = min(2 ** min(n_probes + 1, 20), BREAKER_MAX_S)
+    return (retry_after_s, retry_after_s * 1.25) if retry_after_s else (ceiling / 2, ceiling)
+
+
+def n_probes_max(kind, out_s, retry_after_s):
+    """How many probes fit into OUT_S, if each came as soon as it may."""
+    n = 0
+    while (out_s := out_s - breaker_s(kind, n, retry_after_s)[0]) >= 0:
+        n += 1
+    return n
