@@ -1,17 +1,19 @@
 """Is what was seen of a row's cache what its row demands? For fault_matrix.py.
 
-Two things are judged beside the end: how many requests were made, by operation and path, where probes of a cache are
-as rare as daemon/plan/breaker.h says; and what became of the other paths. No bound depends on how fast the machine
-is.
+Three things are judged beside the end: how long a job or a cache is put off, against what daemon/plan/backoff.h and
+daemon/plan/breaker.h say; how many requests were made, by operation and path; and what became of the other paths.
+No bound depends on how fast the machine is: what the server saw is older than what the daemon then says of it, and
+what the daemon says is older than the moment at which its answer is here. What is put off lies between the two.
 """
 import datetime
 import re
 
 from fault_server import ASK_CACHE_INFO, lie
-from fault_table import DONE, SMALL
+from fault_table import DONE, SMALL, STALL_TIMEOUT_S
 
 OPERATOR_S = (60, 300, 900, 1800)
-BREAKER_MAX_S = 300
+BACKOFF_MAX_S, BREAKER_MAX_S = 900, 300
+LATE_S = 0.2  # a server that sees the beginning late; one that always does so is too slow for anything
 CACHE_INFO = "nix-cache-info"
 
 
@@ -20,9 +22,12 @@ class Seen:
 
     def __init__(self, cache, port):
         self.requests = dict(cache.requests)
+        self.asked_unix_s = dict(cache.asked_unix_s)
+        self.lasted_s = cache.lasted_s + (port.lasted_s if port else [])
         self.objects = set(cache.objects)
         # Whoever tries whether a cache works connects, and asks for this first.
         self.n_tries = port.n_connections if port else self.requests.get((ASK_CACHE_INFO, CACHE_INFO), 0)
+        self.tried_unix_s = port.connected_unix_s if port else max(self.asked_unix_s.values(), default=0)
         self.n_requests = sum(self.requests.values()) or self.n_tries
 
     def count(self, keys):
@@ -43,7 +48,14 @@ class Look:
         """Why ROW is not as it should be, or None."""
         if self.job is None or len(self.jobs) < len(self.names):
             return "not queued"
-        return (self.wrong_end() or self.wrong_others() or self.wrong_belief() or self.wrong_counts())
+        return (self.wrong_end() or self.wrong_others() or self.wrong_belief() or self.wrong_wait() or
+                self.wrong_counts())
+
+    def is_under_way(self):
+        """Then nobody knows yet how long it will have to wait next."""
+        if self.row.is_whole:
+            return self.cache["in_flight"] > 0 or self.row.end != DONE and self.cache.get("next_try") is None
+        return self.row.end[0] == "delayed" and self.job["state"] != "delayed"
 
     # ---- the ends
 
@@ -72,12 +84,41 @@ class Look:
                 return "%s is done, and is not there" % path
         return None
 
-    # ---- how many
+    # ---- how long
+
+    def wrong_wait(self):
+        longest_s = max(self.seen.lasted_s, default=0)
+        if self.row.is_silent and self.row.where != "nowhere" and longest_s < STALL_TIMEOUT_S - LATE_S:
+            return "was not borne for stall-timeout, but for %s s" % self.seen.lasted_s
+        if self.row.end[0] != "delayed" or self.is_under_way():
+            return None
+        return self.wrong_next_try() if self.row.is_whole else self.wrong_not_before()
+
+    def wrong_not_before(self):
+        least, most = backoff_s(self.job["kind"], self.job["attempts"], self.row.retry_after_s)
+        asked = max(self.seen.asked_unix_s.get(key, 0) for key in self.names[self.struck])
+        return self.wrong_time(unix_s(self.job["not_before"]), asked + least, self.unix_s + most)
+
+    def wrong_next_try(self):
+        kind, after = self.job["kind"], self.row.retry_after_s
+        least, _ = breaker_s(kind, max(self.seen.n_tries - 1, 0), after)
+        _, most = breaker_s(kind, self.n_probes_max(), after)
+        tried = max(self.seen.tried_unix_s, unix_s(self.cache["since"]))
+        # It is given as the sum of two times, either of them rounded down.
+        return self.wrong_time(unix_s(self.cache["next_try"]), tried + least - 1, self.unix_s + most)
+
+    def wrong_time(self, time, least, most):
+        if int(least) <= time <= most:
+            return None
+        return "is tried again %.1f s from now, which should be %.1f to %.1f s" % (
+            time - self.unix_s, least - self.unix_s, most - self.unix_s)
 
     def n_probes_max(self):
         """How many can have failed since the cache is known not to work?"""
         out_s = self.unix_s - unix_s(self.cache["since"])
         return n_probes_max(self.job["kind"], out_s, self.row.retry_after_s)
+
+    # ---- how many
 
     def wrong_counts(self):
         if self.row.is_whole and self.row.end != DONE:
@@ -124,8 +165,16 @@ def unix_s(date):
     return datetime.datetime.fromisoformat(date).timestamp()
 
 
+def backoff_s(kind, n_attempts, retry_after_s):
+    """The least and the most that a job is put off after so many attempts."""
+    ceiling = min(2 ** min(n_attempts, 20), BACKOFF_MAX_S)
+    if kind == "operator":
+        return 2 * (OPERATOR_S[min(n_attempts, len(OPERATOR_S)) - 1],)
+    return (retry_after_s, retry_after_s + min(ceiling, retry_after_s // 4)) if retry_after_s else (1, ceiling)
+
+
 def breaker_s(kind, n_probes, retry_after_s):
-    """The least and the most that a cache is left alone after so many probes that failed."""
+    """The same for a cache, after so many probes that failed."""
     if kind == "operator":
         return 2 * (OPERATOR_S[min(n_probes, len(OPERATOR_S) - 1)],)
     ceiling = min(2 ** min(n_probes + 1, 20), BREAKER_MAX_S)

@@ -7,8 +7,8 @@ BUILD is the build directory, SCRATCH a world as tests/support/scratch.bash make
 
 All paths are handed over once. Most faults strike the requests for STRUCK only; those of a whole cache strike
 all. Then, row by row, fault_judge.py says whether it is as
-fault_table.py demands: STRUCK's job is in this state, for this reason; there were no more requests
-than are explained; the OTHER paths came to the same cache, where the fault
+fault_table.py demands: STRUCK's job is in this state, for this reason; it is tried again when it should be, with no
+more requests than are explained; the OTHER paths came to the same cache, where the fault
 leaves them a way. The cache that has no fault has everything. Once all rows are right, they still are a while later.
 
 At last all caches are healed: every path is on every cache, with its NAR. How fast the machine is decides nothing.
@@ -137,7 +137,7 @@ class Matrix:
         """Looks at each row that was not right yet. True once all are."""
         for look in self.take_looks():
             if look.row.problem is not None:
-                self.note(look, look.problem())
+                self.note(look, look.problem() or ("is under way" if look.is_under_way() else None))
         return all(row.problem is None for row in self.table) and self.plain_has_all()
 
     def look_again(self):

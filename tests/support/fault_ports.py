@@ -3,6 +3,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 
 BAD_CERTS = {"unknown-ca": ("other", "IP:127.0.0.1", 1), "wrong-name": ("ca", "DNS:elsewhere.example.org", 1),
              "expired": ("ca", "IP:127.0.0.1", -1)}
@@ -18,7 +19,7 @@ class Port:
         self.socket.bind(("127.0.0.1", 0))  # refuses until it listens
         self.number = self.socket.getsockname()[1]
         self.listener = None
-        self.n_connections = 0
+        self.n_connections, self.connected_unix_s, self.lasted_s = 0, 0, []
         self.is_tls = kind in ("mute", "plain", *BAD_CERTS)
         if kind == "reset":
             self.listen(self.reset)
@@ -37,6 +38,7 @@ class Port:
 
     def note(self):
         self.n_connections += 1
+        self.connected_unix_s = time.time()
 
     async def serve(self, reader, writer):
         self.note()
@@ -48,8 +50,10 @@ class Port:
 
     async def say_nothing(self, reader, _):
         self.note()
+        began = time.monotonic()
         while await reader.read(1000):
             pass
+        self.lasted_s.append(time.monotonic() - began)
 
     def listen(self, connected=None, **more):
         self.listener = self.server.listen(connected, sock=self.socket.dup(), **more)

@@ -11,8 +11,10 @@ Each cache counts its requests.
 """
 import asyncio
 import collections
+import email.utils
 import re
 import threading
+import time
 
 KEEP = "keep"
 ASK_CACHE_INFO, ASK_INFO, ASK_NAR = "GET nix-cache-info", "GET narinfo", "HEAD nar"
@@ -32,10 +34,13 @@ class Cache:
         self.is_healed = False
         self.objects = {}
         self.requests = collections.Counter()  # by (operation, key)
+        self.asked_unix_s = {}  # when last, by key
+        self.lasted_s = []  # from the request to the client's hang-up, where the fault waited for that
         self.headers = []  # of each request
 
     def note(self, exchange):
         self.requests[exchange.operation, exchange.key] += 1
+        self.asked_unix_s[exchange.key] = time.time()
         self.headers.append(exchange.headers)
 
     def is_struck(self, exchange):
@@ -55,6 +60,7 @@ class Exchange:
         self.method, self.cache, self.key, self.headers = method, cache, key, headers
         kind = "nix-cache-info" if key == "nix-cache-info" else "narinfo" if key.endswith(".narinfo") else "nar"
         self.operation = method + " " + kind
+        self.began_mono_s = time.monotonic()
 
     async def write(self, data):
         self.writer.write(data)
@@ -92,6 +98,23 @@ class Exchange:
             return await self.answer(412)
         objects[self.key] = body
         return await self.answer(201)
+
+    async def await_hang_up(self):
+        """Until the client gives up, or the cache is healed."""
+        ports = (self.writer.get_extra_info(name)[1] for name in ("peername", "sockname"))
+        line = " 0100007F:%04X 0100007F:%04X 01 " % tuple(ports)  # its end of the connection, which is still open
+        while not self.cache.is_healed:
+            await asyncio.sleep(0.2)
+            with open("/proc/net/tcp") as f:  # what it sent and nobody read would hide its end from us
+                if line not in f.read():
+                    self.cache.lasted_s.append(time.monotonic() - self.began_mono_s)
+                    return
+
+    async def await_hang_up_while(self, coroutine):
+        task = asyncio.ensure_future(coroutine)
+        await self.await_hang_up()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     def reset(self):
         """The peer gets a reset, not an end."""
@@ -157,6 +180,14 @@ def status(code, *headers, body=b"not today\nsecond line\n"):
     return fault
 
 
+def not_before_date(code, delay_s):
+    """Says the date from when on it may be asked again."""
+    async def fault(exchange):
+        date = email.utils.formatdate(int(time.time()) + delay_s, usegmt=True)
+        return await status(code, "Retry-After: " + date)(exchange)
+    return fault
+
+
 def stored(code):
     """Takes it, and says so in its own way."""
     async def fault(exchange):
@@ -196,13 +227,12 @@ async def half_a_header(exchange):
 
 async def stalled_read(exchange):
     """Takes the head of the request, and nothing of its body."""
-    while not exchange.cache.is_healed:
-        await asyncio.sleep(0.2)
+    await exchange.await_hang_up()
 
 
 async def stall(exchange):
     await exchange.read_body()
-    await stalled_read(exchange)
+    await exchange.await_hang_up()
 
 
 async def late(exchange):
@@ -210,15 +240,26 @@ async def late(exchange):
     if exchange.key in exchange.cache.objects:
         return await exchange.serve()
     exchange.cache.objects[exchange.key] = await exchange.read_body()
-    await stalled_read(exchange)
+    await exchange.await_hang_up()
     return None
 
 
 async def one_byte_a_second(exchange):
     await exchange.read_body()
-    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + b"x" * 4000:
-        await exchange.write(bytes([byte]))
-        await asyncio.sleep(1)
+
+    async def drip():
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + b"x" * 4000:
+            await exchange.write(bytes([byte]))
+            await asyncio.sleep(1)
+    await exchange.await_hang_up_while(drip())
+
+
+async def slow_read(exchange):
+    """Takes a byte of the body each second."""
+    async def sip():
+        while await exchange.reader.read(1):
+            await asyncio.sleep(1)
+    await exchange.await_hang_up_while(sip())
 
 
 def raw(data):

@@ -1,11 +1,11 @@
 """The rows of fault_matrix.py: what a cache does, and what must become of a job then. To add a fault, add a row."""
 from fault_server import (ALL, ASK_CACHE_INFO, ASK_INFO, ASK_NAR, PUT_INFO, PUT_NAR, PUTS, close_before_answer,
-                          endless, half_a_header, half_an_answer, late, lie, one_byte_a_second,
-                          passing, raw, refuse_early, reset_before_answer, reset_in_body, stall,
+                          endless, half_a_header, half_an_answer, late, lie, not_before_date, one_byte_a_second,
+                          passing, raw, refuse_early, reset_before_answer, reset_in_body, slow_read, stall,
                           stalled_read, status, stored)
 
 STALL_TIMEOUT_S = 2
-STALLING, SILENT = {late, one_byte_a_second, stall, stalled_read}, {"mute", "nowhere"}
+STALLING, SILENT = {late, one_byte_a_second, slow_read, stall, stalled_read}, {"mute", "nowhere"}
 
 TRANSIENT, OPERATOR = ("delayed", "transient"), ("delayed", "operator")
 PERMANENT, DONE = ("failed", "permanent"), ("done", None)
@@ -79,11 +79,15 @@ ANSWERS = [
     Row("nar-429", PUT_NAR, status(429), TRANSIENT, "HTTP 429 Too Many Requests"),
     Row("nar-429-later", PUT_NAR, status(429, "Retry-After: 600"), TRANSIENT, "HTTP 429 Too Many Requests",
         retry_after_s=600),
+    Row("nar-429-until", PUT_NAR, not_before_date(429, 600), TRANSIENT, "HTTP 429 Too Many Requests",
+        retry_after_s=600),
     Row("nar-500", PUT_NAR, status(500), TRANSIENT, "HTTP 500 Internal Server Error: not today"),
     Row("nar-501", PUT_NAR, status(501), OPERATOR, "HTTP 501 Not Implemented", each=UNCONDITIONAL_TOO),
     Row("nar-502", PUT_NAR, status(502), TRANSIENT, "HTTP 502 Bad Gateway"),
     Row("nar-503", PUT_NAR, status(503), TRANSIENT, "HTTP 503 Service Unavailable"),
     Row("nar-503-later", PUT_NAR, status(503, "Retry-After: 600"), TRANSIENT, "HTTP 503 Service Unavailable",
+        retry_after_s=600),
+    Row("nar-503-until", PUT_NAR, not_before_date(503, 600), TRANSIENT, "HTTP 503 Service Unavailable",
         retry_after_s=600),
     Row("nar-504", PUT_NAR, status(504), TRANSIENT, "HTTP 504 Gateway Timeout"),
     Row("nar-507", PUT_NAR, status(507), OPERATOR, r"HTTP 507 Insufficient Storage \(.*no space"),
@@ -92,6 +96,8 @@ ANSWERS = [
     whole("all-401", ALL, status(401), OPERATOR, r"HTTP 401 Unauthorized \(the cache wants credentials"),
     whole("puts-404", PUTS, status(404), OPERATOR, r"HTTP 404 Not Found \(.*can be written to"),
     whole("cache-info-500", {ASK_CACHE_INFO}, status(500), TRANSIENT, "HTTP 500 Internal Server Error"),
+    whole("cache-info-later", {ASK_CACHE_INFO}, status(503, "Retry-After: 600"), TRANSIENT,
+          "HTTP 503 Service Unavailable", retry_after_s=600),
     Row("ask-400", ASK_INFO, status(400), OPERATOR, "HTTP 400 Bad Request"),
     Row("ask-405", ASK_INFO, status(405), OPERATOR, "HTTP 405 Method Not Allowed"),
     Row("ask-500", ASK_INFO, status(500), TRANSIENT, "HTTP 500 Internal Server Error"),
@@ -114,8 +120,10 @@ CONNECTIONS = [
     Row("nar-half", PUT_NAR, half_an_answer, TRANSIENT, "the answer was cut off"),
     Row("nar-half-header", PUT_NAR, half_a_header, TRANSIENT, "the answer was cut off"),
     Row("nar-stalled-read", PUT_NAR, stalled_read, TRANSIENT, TOO_LATE),
+    Row("nar-1-byte-a-second", PUT_NAR, slow_read, TRANSIENT, TOO_LATE),
     Row("nar-stalled", PUT_NAR, stall, TRANSIENT, TOO_LATE),
     Row("info-stalled", PUT_INFO, stall, TRANSIENT, TOO_LATE),
+    Row("nar-late", PUT_NAR, late, DONE, n_attempts=1, counts={**LARGE, ASK_INFO: 2, ASK_NAR: 2}),
     Row("info-late", PUT_INFO, late, DONE, n_attempts=1, counts={**LARGE, ASK_INFO: 2, PUT_INFO: 2}),
     Row("ask-1-byte-a-second", ASK_INFO, one_byte_a_second, TRANSIENT, TOO_LATE),
 
