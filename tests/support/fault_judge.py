@@ -8,8 +8,8 @@ what the daemon says is older than the moment at which its answer is here. What 
 import datetime
 import re
 
-from fault_server import ASK_CACHE_INFO, lie
-from fault_table import DONE, SMALL, STALL_TIMEOUT_S
+from fault_server import ASK_CACHE_INFO, ASK_INFO, PUT_NAR, lie
+from fault_table import DONE, PERMANENT, SMALL, STALL_TIMEOUT_S
 
 OPERATOR_S = (60, 300, 900, 1800)
 BACKOFF_MAX_S, BREAKER_MAX_S = 900, 300
@@ -24,6 +24,7 @@ class Seen:
         self.requests = dict(cache.requests)
         self.asked_unix_s = dict(cache.asked_unix_s)
         self.lasted_s = cache.lasted_s + (port.lasted_s if port else [])
+        self.wrong = list(cache.wrong)
         self.objects = set(cache.objects)
         # Whoever tries whether a cache works connects, and asks for this first.
         self.n_tries = port.n_connections if port else self.requests.get((ASK_CACHE_INFO, CACHE_INFO), 0)
@@ -41,15 +42,15 @@ class Look:
     def __init__(self, row, seen, jobs, cache, names, unix_s):
         self.row, self.seen, self.jobs, self.cache, self.unix_s = row, seen, jobs, cache, unix_s
         self.names = names
-        self.struck, *self.others = names
+        self.struck, self.referrer, *self.others = names
         self.job = jobs.get(self.struck)
 
     def problem(self):
         """Why ROW is not as it should be, or None."""
         if self.job is None or len(self.jobs) < len(self.names):
             return "not queued"
-        return (self.wrong_end() or self.wrong_others() or self.wrong_belief() or self.wrong_wait() or
-                self.wrong_counts())
+        return (next(iter(self.seen.wrong), None) or self.wrong_end() or self.wrong_others() or self.wrong_belief() or
+                self.wrong_wait() or self.wrong_counts())
 
     def is_under_way(self):
         """Then nobody knows yet how long it will have to wait next."""
@@ -70,9 +71,12 @@ class Look:
         return None
 
     def wrong_others(self):
-        """They go on."""
-        for path in self.others:
-            if not self.row.is_whole and self.jobs[path]["state"] != "done":
+        """What refers to the struck path waits for it, with its NAR there; the rest goes on."""
+        if self.row.is_whole:
+            return None
+        waits = {DONE: "done", PERMANENT: "blocked"}.get(self.row.end, "sent")
+        for path in (self.referrer, *self.others):
+            if self.jobs[path]["state"] != (waits if path == self.referrer else "done"):
                 return "%s is %s: %s" % (path, self.jobs[path]["state"], self.jobs[path]["text"])
         return None
 
@@ -158,7 +162,11 @@ class Look:
 
     def counts_of(self, path):
         """What is certain to be seen, or None."""
-        return self.row.counts if path == self.struck else SMALL
+        if path == self.struck:
+            return self.row.counts
+        if path == self.referrer and self.row.end != DONE:
+            return {ASK_INFO: 1, PUT_NAR: 1}
+        return SMALL
 
 
 def unix_s(date):

@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """Every fault that a cache can have, at once, against one daemon: a cache for each row of a table.
 
-    fault_matrix.py answers|connections BUILD SCRATCH STRUCK OTHER...
+    fault_matrix.py answers|connections BUILD SCRATCH STRUCK REFERRER OTHER...
 
 BUILD is the build directory, SCRATCH a world as tests/support/scratch.bash makes it, the rest are store paths.
 
-All paths are handed over once. Most faults strike the requests for STRUCK only; those of a whole cache strike
-all. Then, row by row, fault_judge.py says whether it is as
+All paths are handed over once; REFERRER refers to STRUCK, and that to another one. Most faults strike the requests
+for STRUCK only; those of a whole cache strike all. Then, row by row, fault_judge.py says whether it is as
 fault_table.py demands: STRUCK's job is in this state, for this reason; it is tried again when it should be, with no
-more requests than are explained; the OTHER paths came to the same cache, where the fault
+more requests than are explained; REFERRER waits for it; the OTHER paths came to the same cache, where the fault
 leaves them a way. The cache that has no fault has everything. Once all rows are right, they still are a while later.
 
-At last all caches are healed: every path is on every cache, with its NAR. How fast the machine is decides nothing.
+At last all caches are healed: every path is on every cache, with its NAR, which is what Nix registered. At no time
+did a narinfo come that named what was not there, and nothing was ever overwritten. How fast the machine is decides
+nothing.
 """
 import collections
+import functools
 import json
 import os
 import re
@@ -23,7 +26,7 @@ import time
 
 from fault_judge import Look, Seen
 from fault_ports import Port, make_certs
-from fault_server import Cache, FaultServer, status
+from fault_server import Cache, FaultServer, parse_info, sha256, status
 from fault_table import ANSWERS, AS_HTML, CONNECTIONS, HTML, STALL_TIMEOUT_S
 
 PATIENCE_S = 90          # until a state is reached, on a slow machine under a sanitizer
@@ -32,12 +35,13 @@ MEMORY_MAX_KIB = 512 << 10
 
 
 class Keys:
-    """What the objects of a store path are called on a cache."""
+    """What the objects of a store path are called on a cache, and what its NAR is."""
 
     def __init__(self, path):
         nar_hash = subprocess.run(["nix-store", "-q", "--hash", path], check=True, capture_output=True, text=True)
+        self.nar_hash = nar_hash.stdout.strip()
         self.narinfo = os.path.basename(path)[:32] + ".narinfo"
-        self.nar = "nar/%s.nar.zst" % nar_hash.stdout.strip().split(":")[1]
+        self.nar = "nar/%s.nar.zst" % self.nar_hash.split(":")[1]
 
 
     def names(self):
@@ -200,6 +204,18 @@ class Matrix:
             sys.exit("the faults are over, and not everything is on the caches")
         print("healed: all is done after another %.1f s" % (time.monotonic() - healed))
 
+    def check_contents(self):
+        """Each NAR is what Nix registered, and its narinfo says so; nothing went wrong on the way there."""
+        for cache in self.server.caches.values():
+            for what in cache.wrong:
+                sys.exit("%s: %s" % (cache.name, what))
+            for keys in self.keys.values():
+                if cache.has(keys.narinfo):
+                    seen = nar_hash_of(cache.objects[keys.nar])
+                    said = parse_info(cache.objects[keys.narinfo])["NarHash"]
+                    if {said, seen} != {keys.nar_hash}:
+                        sys.exit("%s: %s has %s, says %s" % (cache.name, keys.nar, seen, said))
+
     def run(self):
         self.start_daemon()
         self.started = time.monotonic()
@@ -211,7 +227,13 @@ class Matrix:
             sys.exit("not all rows are as the table says")
         self.check_bounds()
         self.check_healing()
+        self.check_contents()
         self.stop_daemon()
+
+
+@functools.cache  # most caches have the same bytes
+def nar_hash_of(packed):
+    return sha256(subprocess.run(["zstd", "-dc"], input=packed, check=True, capture_output=True).stdout)
 
 
 def main():

@@ -7,14 +7,17 @@ A fault is a coroutine that gets the Exchange: it reads of the request, and writ
 it returns, the connection is closed, unless it returns KEEP. It strikes the operations named for it, of all objects
 or of those of some keys only, until the cache is healed.
 
-Each cache counts its requests.
+Each cache counts its requests, and looks at what is put there: `wrong` says what must never be, whatever the fault.
 """
 import asyncio
 import collections
 import email.utils
+import hashlib
 import re
 import threading
 import time
+
+from check_cache import nixbase32
 
 KEEP = "keep"
 ASK_CACHE_INFO, ASK_INFO, ASK_NAR = "GET nix-cache-info", "GET narinfo", "HEAD nar"
@@ -33,10 +36,13 @@ class Cache:
         self.name, self.fault, self.strikes, self.keys = name, fault, strikes, keys
         self.is_healed = False
         self.objects = {}
+        self.promised = set()  # keys that a lie said were taken
+        self.told = set()  # keys that the client was told are there
         self.requests = collections.Counter()  # by (operation, key)
         self.asked_unix_s = {}  # when last, by key
         self.lasted_s = []  # from the request to the client's hang-up, where the fault waited for that
         self.headers = []  # of each request
+        self.wrong = []
 
     def note(self, exchange):
         self.requests[exchange.operation, exchange.key] += 1
@@ -53,6 +59,35 @@ class Cache:
         nar = re.search(r"^URL: (.*)$", text, re.M)
         return nar is not None and nar.group(1) in self.objects
 
+    def put(self, key, body):
+        if self.objects.setdefault(key, body) != body:
+            self.wrong.append("%s is overwritten with something else (I7)" % key)
+            self.objects[key] = body
+
+    def look_at_info(self, key, body):
+        """A narinfo is about to become visible: is there what it names (I7), and what it refers to (I2)?"""
+        info = parse_info(body)
+        nar = self.objects.get(info["URL"])
+        if nar is None and info["URL"] not in self.promised:
+            self.wrong.append("%s names %s, which is not there (I2)" % (key, info["URL"]))
+        if nar is not None:
+            # What was found there was not read; of that only the size is known.
+            hashes = {sha256(nar), None} if info["URL"] in self.told else {sha256(nar)}
+            if info.get("FileSize") != str(len(nar)) or info.get("FileHash") not in hashes:
+                self.wrong.append("%s says another size or hash than %s has (I7)" % (key, info["URL"]))
+        for reference in info["References"].split():
+            other = reference[:32] + ".narinfo"
+            if other != key and other not in self.objects and other not in self.promised:
+                self.wrong.append("%s refers to %s, which is not there (I2)" % (key, reference))
+
+
+def parse_info(body):
+    return dict(line.split(": ", 1) for line in body.decode().splitlines())
+
+
+def sha256(data):
+    return "sha256:" + nixbase32(hashlib.sha256(data).digest())
+
 
 class Exchange:
     def __init__(self, reader, writer, method, cache, key, headers):
@@ -67,6 +102,12 @@ class Exchange:
         await self.writer.drain()
 
     async def read_body(self):
+        body = await self.read_whole_body()
+        if self.operation == PUT_INFO:
+            self.cache.look_at_info(self.key, body)
+        return body
+
+    async def read_whole_body(self):
         if self.headers.get("expect", "").lower() == "100-continue":
             await self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
@@ -92,11 +133,12 @@ class Exchange:
         body, objects = await self.read_body(), self.cache.objects
         if self.method in ("GET", "HEAD"):
             if self.key in objects:
+                self.cache.told.add(self.key)
                 return await self.answer(200, objects[self.key])
             return await self.answer(404, b"no such object\n")
         if self.headers.get("if-none-match") == "*" and self.key in objects:
             return await self.answer(412)
-        objects[self.key] = body
+        self.cache.put(self.key, body)
         return await self.answer(201)
 
     async def await_hang_up(self):
@@ -191,7 +233,7 @@ def not_before_date(code, delay_s):
 def stored(code):
     """Takes it, and says so in its own way."""
     async def fault(exchange):
-        exchange.cache.objects[exchange.key] = await exchange.read_body()
+        exchange.cache.put(exchange.key, await exchange.read_body())
         return await exchange.answer(code)
     return fault
 
@@ -239,7 +281,7 @@ async def late(exchange):
     """Does what was asked, and does not say so while anybody listens; what it has, it refuses at once."""
     if exchange.key in exchange.cache.objects:
         return await exchange.serve()
-    exchange.cache.objects[exchange.key] = await exchange.read_body()
+    exchange.cache.put(exchange.key, await exchange.read_body())
     await exchange.await_hang_up()
     return None
 
@@ -291,4 +333,5 @@ def passing(n_requests, fault):
 async def lie(exchange):
     """Thanks for everything, and keeps nothing."""
     await exchange.read_body()
+    exchange.cache.promised.add(exchange.key)
     return await exchange.answer(201)
