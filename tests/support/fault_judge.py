@@ -9,10 +9,11 @@ import datetime
 import re
 
 from fault_server import ASK_CACHE_INFO, ASK_INFO, PUT_NAR, lie
-from fault_table import DONE, PERMANENT, SMALL, STALL_TIMEOUT_S
+from fault_table import DONE, PERMANENT, SMALL, STALL_TIMEOUT_S, TRANSIENT
 
 OPERATOR_S = (60, 300, 900, 1800)
 BACKOFF_MAX_S, BREAKER_MAX_S = 900, 300
+NEAR_S = 60
 LATE_S = 0.2  # a server that sees the beginning late; one that always does so is too slow for anything
 CACHE_INFO = "nix-cache-info"
 
@@ -57,6 +58,13 @@ class Look:
         if self.row.is_whole:
             return self.cache["in_flight"] > 0 or self.row.end != DONE and self.cache.get("next_try") is None
         return self.row.end[0] == "delayed" and self.job["state"] != "delayed"
+
+    def is_near(self):
+        """Will it be tried again soon, without anybody's doing?"""
+        if self.row.end != TRANSIENT or self.row.stays:
+            return False
+        due = self.cache.get("next_try") if self.row.is_whole else self.job["not_before"]
+        return due is None or unix_s(due) - self.unix_s <= NEAR_S
 
     # ---- the ends
 

@@ -11,9 +11,9 @@ fault_table.py demands: STRUCK's job is in this state, for this reason; it is tr
 more requests than are explained; REFERRER waits for it; the OTHER paths came to the same cache, where the fault
 leaves them a way. The cache that has no fault has everything. Once all rows are right, they still are a while later.
 
-At last all caches are healed: every path is on every cache, with its NAR, which is what Nix registered. At no time
-did a narinfo come that named what was not there, and nothing was ever overwritten. How fast the machine is decides
-nothing.
+At last all caches are healed. What is soon tried again by itself must be done without anybody's help, the rest after
+a `retry`: every path is on every cache, with its NAR, which is what Nix registered. At no time did a narinfo come
+that named what was not there, and nothing was ever overwritten. How fast the machine is decides nothing.
 """
 import collections
 import functools
@@ -30,6 +30,7 @@ from fault_server import Cache, FaultServer, parse_info, sha256, status
 from fault_table import ANSWERS, AS_HTML, CONNECTIONS, HTML, STALL_TIMEOUT_S
 
 PATIENCE_S = 90          # until a state is reached, on a slow machine under a sanitizer
+ALONE_PATIENCE_S = 180   # what is near may meet the fault once more, and is then twice as far
 SETTLE_S = 3             # what is right must still be right then
 MEMORY_MAX_KIB = 512 << 10
 
@@ -118,8 +119,8 @@ class Matrix:
         status_now = self.ctl("status", "--json") or sys.exit("the status could not be seen")
         return {cache["name"]: cache for cache in json.loads(status_now)["caches"]}
 
-    def wait_until(self, what, is_so):
-        end = time.monotonic() + PATIENCE_S
+    def wait_until(self, what, is_so, patience_s=PATIENCE_S):
+        end = time.monotonic() + patience_s
         while not is_so():
             if time.monotonic() > end:
                 return False
@@ -189,20 +190,28 @@ class Matrix:
         return [(row.name, path) for row in self.table if not row.stays for path in self.paths
                 if not self.server.caches[row.name].has(self.keys[path].narinfo)]
 
-    def all_is_done(self):
+    def is_done(self, names):
+        """Has each of these caches everything, as far as the daemon knows?"""
+        jobs = self.jobs()
+        return all(job["state"] == "done" for name in names for job in jobs[name].values())
+
+    def retry_until_done(self):
         """What was under way when the faults ended may have met them once more."""
         self.ctl("retry", *self.paths)
-        jobs = self.jobs()
-        return all(job["state"] == "done" for row in self.table if not row.stays for job in jobs[row.name].values())
+        return self.is_done([row.name for row in self.table if not row.stays])
 
     def check_healing(self):
-        self.heal()
+        """What is tried again by itself needs nobody; for the rest, somebody says `retry`."""
+        near = [look.row.name for look in self.take_looks() if look.is_near()]
         healed = time.monotonic()
-        if not self.wait_until("all is done", self.all_is_done) or self.lacks():
+        self.heal()
+        if not self.wait_until("those near are done", lambda: self.is_done(near), ALONE_PATIENCE_S) or not near:
+            sys.exit("not done by themselves: %s" % [name for name in near if not self.is_done([name])])
+        print("healed: %d caches are done by themselves after %.1f s" % (len(near), time.monotonic() - healed))
+        if not self.wait_until("all is done", self.retry_until_done) or self.lacks():
             for name, path in self.lacks():
                 print(name, self.jobs()[name][path])
             sys.exit("the faults are over, and not everything is on the caches")
-        print("healed: all is done after another %.1f s" % (time.monotonic() - healed))
 
     def check_contents(self):
         """Each NAR is what Nix registered, and its narinfo says so; nothing went wrong on the way there."""
