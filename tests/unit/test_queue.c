@@ -19,7 +19,8 @@
 /* ---- a driver that runs operations one by one */
 
 enum { MAIN, OTHER, NIXOS };
-#define DAY 86400
+#define DAY             86400
+#define LONGEST_DELAY_S (2 * 3600)
 
 static const struct queue_endpoint standard[] = {
 	{ .name = "main",
@@ -124,6 +125,23 @@ static void must_run(struct queue_op *op, enum queue_verb verb)
 {
 	if (run(op, verb) < 0)
 		fail_msg("operation %d: %s", verb, last_err.text);
+}
+
+static void on_read_done(struct queue_read *read)
+{
+	op_done = (const struct queue_op *)(const void *)read;
+}
+
+static void must_read(struct queue_read *read, enum queue_read_verb verb)
+{
+	read->verb = verb;
+	op_done = NULL;
+	queue_read_start(queue, read, on_read_done);
+	assert_null(op_done);
+	loop_run(&loop);
+	assert_ptr_equal(op_done, read);
+	if (read->err.kind != ERROR_NONE)
+		fail_msg("listing %d: %s", verb, read->err.text);
 }
 
 static int setup(void **state)
@@ -556,6 +574,53 @@ static void roots_are_claimed_by_rank_and_wait_for_their_time(void **state)
 	queue_op_fini(&claim.op);
 }
 
+static void put_root_off(int64_t id, int64_t not_before)
+{
+	struct queue_end_root op = {
+		.now_unix_s = now, .root_id = id, .state = ROOT_RESOLVING, .not_before_unix_s = not_before
+	};
+
+	must_run(&op.op, QUEUE_END_ROOT);
+}
+
+static int64_t next_due_root(void)
+{
+	struct queue_claim_roots claim = { .now_unix_s = now, .n_max = 1 };
+
+	must_run(&claim.op, QUEUE_CLAIM_ROOTS);
+	assert_int_equal(claim.n_roots, 0);
+	return claim.next_due_unix_s;
+}
+
+static void a_root_is_put_off_by_no_clock_for_longer_than_two_hours(void **state)
+{
+	int64_t id;
+	(void)state;
+
+	add(P(1));
+	id = claim_root(NULL);
+	put_root_off(id, now + 10 * DAY);
+	assert_int_equal(next_due_root(), now + LONGEST_DELAY_S);
+	now -= 10 * DAY; /* the clock was set back */
+	assert_int_equal(claim_root(NULL), id);
+	put_root_off(id, now - DAY);
+	assert_int_equal(claim_root(NULL), id);
+}
+
+static void a_root_handed_over_again_leaves_the_one_alone_that_is_put_off(void **state)
+{
+	int64_t first, second;
+	(void)state;
+
+	add(P(1));
+	first = claim_root(NULL);
+	put_root_off(first, now + 60);
+	add(P(1));
+	second = claim_root(NULL);
+	assert_true(second > 0 && second != first);
+	assert_int_equal(next_due_root(), now + 60);
+}
+
 static void a_derivation_gives_place_to_its_outputs(void **state)
 {
 	const struct queue_add_path drv[] = { { .path = P(9), .rank = now, .is_derivation = true } };
@@ -919,6 +984,65 @@ static void a_deferred_job_waits_for_its_time_and_counts_its_attempts(void **sta
 	job = take(1);
 	queue_job_fini(&job);
 	assert_counts_survive();
+}
+
+/* Of the delayed job of main that is next; there is no other. */
+static int64_t next_due_job(void)
+{
+	struct queue_claim claim = { .now_unix_s = now, .n_max = 1 };
+
+	must_run(&claim.op, QUEUE_CLAIM);
+	assert_int_equal(claim.n_jobs, 0);
+	return claim.next_due_unix_s;
+}
+
+static void no_job_is_put_off_for_longer_than_two_hours(void **state)
+{
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	defer_until(&job, now + 10 * DAY);
+	assert_int_equal(next_due_job(), now + LONGEST_DELAY_S);
+}
+
+static void assert_rank(int path, int64_t wanted)
+{
+	struct queue_read read = { .path = P(path), .n_max = 9 };
+
+	must_read(&read, QUEUE_SHOW);
+	assert_true(read.n_rows > 0);
+	assert_int_equal(read.rows[0].rank, wanted);
+	queue_read_fini(&read);
+}
+
+/* As itself, in another closure, and by force: new work never shortens a wait. */
+static void a_path_that_waits_for_its_time_is_not_sooner_for_being_handed_over_again(void **state)
+{
+	const struct node later = { .path = 1, .rank = 700 }, sooner = { .path = 1, .rank = 300 };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1, .rank = 500 });
+	job = take(1);
+	defer_until(&job, now + 3600);
+	push_with(&later, 1, (struct page_options){ 0 });
+	assert_rank(1, 500);
+	push_with(&sooner, 1, (struct page_options){ .force = true });
+	assert_rank(1, 300);
+	assert_counts(0, 1, 0, 0, 0, 0);
+	assert_int_equal(next_due_job(), now + 3600);
+	PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+	assert_counts(1, 1, 0, 0, 0, 0);
+	job = take(2);
+	queue_job_fini(&job);
+	assert_int_equal(next_due_job(), now + 3600);
+	assert_counts_survive();
+	now += 3600;
+	job = take(1);
+	assert_int_equal(job.attempts, 1);
+	queue_job_fini(&job);
 }
 
 static void note(int64_t job_id, const char *upload_id)
@@ -1388,23 +1512,6 @@ static void an_operation_that_fails_changes_nothing(void **state)
 }
 
 /* ---- listings */
-
-static void on_read_done(struct queue_read *read)
-{
-	op_done = (const struct queue_op *)(const void *)read;
-}
-
-static void must_read(struct queue_read *read, enum queue_read_verb verb)
-{
-	read->verb = verb;
-	op_done = NULL;
-	queue_read_start(queue, read, on_read_done);
-	assert_null(op_done);
-	loop_run(&loop);
-	assert_ptr_equal(op_done, read);
-	if (read->err.kind != ERROR_NONE)
-		fail_msg("listing %d: %s", verb, read->err.text);
-}
 
 static void a_listing_goes_through_all_pages_and_ends_with_the_roots(void **state)
 {
@@ -2847,6 +2954,8 @@ int main(void)
 		TEST(adds_of_one_turn_share_few_commits),
 		TEST(a_path_that_is_queued_already_is_not_new),
 		TEST(roots_are_claimed_by_rank_and_wait_for_their_time),
+		TEST(a_root_is_put_off_by_no_clock_for_longer_than_two_hours),
+		TEST(a_root_handed_over_again_leaves_the_one_alone_that_is_put_off),
 		TEST(a_derivation_gives_place_to_its_outputs),
 		TEST(jobs_come_by_rank_then_layer_then_size),
 		TEST(a_claimed_job_carries_what_is_known_of_its_path),
@@ -2860,6 +2969,8 @@ int main(void)
 		TEST(what_fails_blocks_what_needs_it_and_retry_frees_all),
 		TEST(a_failed_path_handed_over_again_is_tried_again),
 		TEST(a_deferred_job_waits_for_its_time_and_counts_its_attempts),
+		TEST(no_job_is_put_off_for_longer_than_two_hours),
+		TEST(a_path_that_waits_for_its_time_is_not_sooner_for_being_handed_over_again),
 		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
 		TEST(what_a_forgotten_put_left_stays_until_somebody_took_it_away),
 		TEST(a_put_that_left_nothing_leaves_nothing_when_it_is_forgotten),

@@ -1,6 +1,7 @@
-/* upload: 20,000 generated paths through a backend that keeps its objects in memory, 32 at a time, claimed
- * in a random order. The real queue, packer and loop; the backend here stands in the place of
- * backend/backend.c. The loop returns when nothing is in flight and no timer is set: whatever is then not
+/* upload: 20,000 generated paths through a backend that keeps its objects in
+ * memory, 32 at a time, claimed in a random order. The real queue, packer and
+ * loop; the backend here stands in the place of backend/backend.c. The loop
+ * returns when nothing is in flight and no timer is set: whatever is then not
  * done would have stopped for good (I10). */
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -28,7 +29,9 @@
 #define OPS_AT_ONCE (2 * N_CACHES * UPLOAD_JOBS)
 #define BIG_BYTES   MIB(2) /* so big that its NAR is asked for first */
 
-/* ---- generated paths -------------------------------------------------------------------------------- */
+/* ---- generated paths
+ * --------------------------------------------------------------------------------
+ */
 
 struct generated {
 	struct path_info info;
@@ -52,7 +55,8 @@ struct trouble {
 	bool is_server_fault, is_overload;
 	bool is_of_puts;     /* it answers questions */
 	bool is_held_back;   /* until the first narinfo is there */
-	unsigned n_openings; /* it works once it was opened so often: the secrets were read anew */
+	unsigned n_openings; /* it works once it was opened so often: the secrets were
+	                        read anew */
 	uint64_t ends_mono_ms;
 	const char *poison; /* this path alone is refused, TRANSIENT, for ever */
 };
@@ -72,7 +76,10 @@ static struct {
 	struct upload_outage outage; /* the first */
 	size_t min_pace;
 	int64_t reopened_unix_s;
+	void (*each_look)(void); /* and again and again until it is over */
 	unsigned n_openings, n_refused, n_infos_put;
+	uint64_t refused_mono_ms; /* the first time */
+	uint64_t probed_mono_ms;  /* the first call since on_outage */
 	struct body *last_body;
 	char narinfo[4096]; /* the last */
 	struct generated *paths;
@@ -83,8 +90,12 @@ static struct {
 	unsigned n_caches, n_running, max_running, n_nars_put, n_bodies, n_canceled, n_turns, close_at_turn;
 	bool is_closed;
 	size_t n_released;
-	bool is_filled; /* before, nothing is claimed: so that all orders are possible */
+	bool is_filled; /* before, nothing is claimed: so that all orders are possible
+	                 */
 	bool are_big, are_equal;
+	unsigned n_late; /* paths that come during the outage */
+	bool has_calmed; /* what was in flight when the outage began has come back */
+	int64_t root_id;
 } t;
 
 static uint64_t next_random(void)
@@ -113,8 +124,8 @@ static void hash_nar(const char *path, struct path_info *info)
 	EVP_MD_CTX_free(ctx);
 }
 
-/* Path I refers to itself (every third) and to some with lower numbers. One in ten has the contents of
- * another, so that NARs are equal. */
+/* Path I refers to itself (every third) and to some with lower numbers. One in
+ * ten has the contents of another, so that NARs are equal. */
 static void generate(unsigned i)
 {
 	struct generated *g = &t.paths[i];
@@ -143,7 +154,9 @@ static void generate(unsigned i)
 	path_info_normalize(&g->info);
 }
 
-/* ---- the backend ------------------------------------------------------------------------------------- */
+/* ---- the backend
+ * -------------------------------------------------------------------------------------
+ */
 
 struct call {
 	struct backend_op *op;
@@ -190,6 +203,8 @@ static bool is_in_trouble(const struct call *call)
 
 static void refuse(struct backend_op *op)
 {
+	if (t.n_refused == 0)
+		t.refused_mono_ms = clock_mono_ms();
 	error_set(&op->err, t.trouble.kind, "the cache says no");
 	op->err.is_overload = t.trouble.is_overload;
 	op->is_server_fault = t.trouble.is_server_fault;
@@ -212,9 +227,12 @@ static void on_look(struct timer *timer)
 		return;
 	if (t.outage.kind == ERROR_NONE)
 		t.outage = outage;
-	if (t.on_outage != NULL && uploader_n_in_flight(t.uploader, 0) == 0) {
-		t.on_outage();
+	if (uploader_n_in_flight(t.uploader, 0) == 0) {
+		if (t.on_outage != NULL)
+			t.on_outage();
 		t.on_outage = NULL;
+		if (t.each_look != NULL)
+			t.each_look();
 	}
 	timer_set(timer, 20);
 }
@@ -285,6 +303,8 @@ static struct call *begin_call(struct backend *backend, struct backend_op *op, c
 		               .turns = (unsigned)(next_random() % 8),
 		               .cache = fake_of(backend)->cache };
 	fake_of(backend)->n_running++;
+	if (t.has_calmed && t.probed_mono_ms == 0)
+		t.probed_mono_ms = clock_mono_ms();
 	if (++t.n_running > t.max_running)
 		t.max_running = t.n_running;
 	op->backend = backend;
@@ -422,7 +442,9 @@ void backend_close(struct backend *backend)
 		backend->ops->close(backend);
 }
 
-/* ---- the rig ----------------------------------------------------------------------------------------- */
+/* ---- the rig
+ * -----------------------------------------------------------------------------------------
+ */
 
 static void on_fatal(void *ctx, const struct error *err)
 {
@@ -548,7 +570,9 @@ static void close_rig(void)
 	memset(&t, 0, sizeof(t));
 }
 
-/* ---- filling the queue -------------------------------------------------------------------------------- */
+/* ---- filling the queue
+ * --------------------------------------------------------------------------------
+ */
 
 static void on_read(struct queue_read *read)
 {
@@ -560,8 +584,30 @@ static void on_op(struct queue_op *op)
 	assert_int_equal(op->err.kind, ERROR_NONE);
 }
 
-/* The jobs of all paths, under one root that is the last path. Ranks are random: a claim may come in
- * any order. */
+/* A page of the root's closure: the paths from FROM to before TO, as many as
+ * fit. Ranks are random: a claim may come in any order. Returns where it ended.
+ */
+static unsigned start_page(unsigned from, unsigned to)
+{
+	static struct queue_node nodes[QUEUE_PAGE_MAX];
+	static struct queue_page page;
+
+	page = (struct queue_page){
+		.op.verb = QUEUE_PAGE, .now_unix_s = clock_unix_s(), .root_id = t.root_id, .nodes = nodes
+	};
+	for (; page.n_nodes < QUEUE_PAGE_MAX && from < to; from++)
+		nodes[page.n_nodes++] = (struct queue_node){
+			.info = &t.paths[from].info,
+			.rank = (int64_t)(next_random() % 1000000),
+			.caches = (UINT64_C(1) << t.n_caches) - 1,
+			.is_root = from == t.n_paths - 1,
+		};
+	queue_start(t.queue, &page.op, on_op);
+	return from;
+}
+
+/* The jobs of all paths but the late ones, under one root that is the last
+ * path. */
 static void fill_queue(void)
 {
 	struct queue_add_path root = { .path = t.paths[t.n_paths - 1].info.path, .rank = 1 };
@@ -579,24 +625,11 @@ static void fill_queue(void)
 	queue_start(t.queue, &claim.op, on_op);
 	loop_run(&t.loop);
 	assert_int_equal(claim.n_roots, 1);
-	for (unsigned i = 0; i < t.n_paths; i += QUEUE_PAGE_MAX) {
-		struct queue_node nodes[QUEUE_PAGE_MAX] = { 0 };
-		struct queue_page page = { .op.verb = QUEUE_PAGE,
-			                   .now_unix_s = add.now_unix_s,
-			                   .root_id = claim.roots[0].id,
-			                   .nodes = nodes };
-
-		for (; page.n_nodes < QUEUE_PAGE_MAX && i + page.n_nodes < t.n_paths; page.n_nodes++)
-			nodes[page.n_nodes] = (struct queue_node){
-				.info = &t.paths[i + page.n_nodes].info,
-				.rank = (int64_t)(next_random() % 1000000),
-				.caches = (UINT64_C(1) << t.n_caches) - 1,
-				.is_root = i + page.n_nodes == t.n_paths - 1,
-			};
-		queue_start(t.queue, &page.op, on_op);
+	end.root_id = t.root_id = claim.roots[0].id;
+	for (unsigned i = 0; i < t.n_paths - t.n_late;) {
+		i = start_page(i, t.n_paths - t.n_late);
 		loop_run(&t.loop);
 	}
-	end.root_id = claim.roots[0].id;
 	queue_start(t.queue, &end.op, on_op);
 	loop_run(&t.loop);
 	queue_op_fini(&claim.op);
@@ -741,7 +774,8 @@ static void a_cache_that_contradicts_itself_is_asked_again_later(void **state)
 	close_rig();
 }
 
-/* ---- when the cache does not work --------------------------------------------------------------------- */
+/* ---- when the cache does not work
+ * --------------------------------------------------------------------- */
 
 /* How many attempts were counted, of all jobs together. */
 static unsigned count_attempts(void)
@@ -856,6 +890,36 @@ static void a_poison_path_that_is_alone_after_an_outage_still_fails(void **state
 	close_rig();
 }
 
+static void hand_over_the_late(void)
+{
+	t.has_calmed = true;
+	assert_int_equal(start_page(t.n_paths - t.n_late, t.n_paths), t.n_paths);
+}
+
+static void poke_often(void)
+{
+	for (unsigned i = 0; i < 10; i++)
+		uploader_poke(t.uploader, 1);
+}
+
+static void new_work_never_brings_a_probe_forward(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){ .kind = ERROR_TRANSIENT, .is_server_fault = true };
+	t.on_outage = hand_over_the_late;
+	t.each_look = poke_often;
+	t.n_late = 20;
+	open_rig(40);
+	fill_queue();
+	t.trouble.ends_mono_ms = clock_mono_ms() + BREAKER_FIRST_MS / 2;
+	upload_all();
+	assert_true(t.has_calmed);
+	assert_in_range(t.probed_mono_ms - t.refused_mono_ms, BREAKER_FIRST_MS / 2, UINT32_MAX);
+	assert_all_done();
+	assert_int_equal(count_attempts(), 0);
+	close_rig();
+}
+
 static char token_file[128];
 
 static void write_token(void)
@@ -867,7 +931,8 @@ static void write_token(void)
 	fclose(file);
 }
 
-/* The next probe would come after a minute, and the cache works for those alone that read the file anew. */
+/* The next probe would come after a minute, and the cache works for those alone
+ * that read the file anew. */
 static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 {
 	(void)state;
@@ -889,7 +954,8 @@ static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 	close_rig();
 }
 
-/* ---- what forgotten jobs left ---------------------------------------------------------------------------
+/* ---- what forgotten jobs left
+ * ---------------------------------------------------------------------------
  */
 
 #define N_LEFT 3
@@ -1046,6 +1112,7 @@ int main(void)
 		cmocka_unit_test(one_wrong_url_fails_two_paths_and_not_all),
 		cmocka_unit_test(a_poison_path_fails_alone_and_holds_nothing_up),
 		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
+		cmocka_unit_test(new_work_never_brings_a_probe_forward),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
 		cmocka_unit_test(what_forgotten_puts_left_is_taken_away_at_once),
 		cmocka_unit_test(what_cannot_be_taken_away_now_is_when_it_is_tried_again),
