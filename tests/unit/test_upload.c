@@ -28,6 +28,7 @@
 #define UPLOAD_JOBS 32
 #define OPS_AT_ONCE (2 * N_CACHES * UPLOAD_JOBS)
 #define BIG_BYTES   MIB(2) /* so big that its NAR is asked for first */
+#define N_WITNESSED 8      /* paths that are refused, in their order */
 
 /* ---- generated paths
  * --------------------------------------------------------------------------------
@@ -80,6 +81,7 @@ static struct {
 	unsigned n_openings, n_refused, n_infos_put;
 	uint64_t refused_mono_ms; /* the first time */
 	uint64_t probed_mono_ms;  /* the first call since on_outage */
+	const struct generated *refused[N_WITNESSED];
 	struct body *last_body;
 	char narinfo[4096]; /* the last */
 	struct generated *paths;
@@ -87,7 +89,8 @@ static struct {
 	uint64_t random;
 	unsigned fail_one_in; /* 0: never */
 	unsigned n_failed, n_abandoned;
-	unsigned n_caches, n_running, max_running, n_nars_put, n_bodies, n_canceled, n_turns, close_at_turn;
+	unsigned n_caches, upload_jobs, n_running, max_running, n_nars_put, n_bodies, n_canceled, n_turns,
+		close_at_turn;
 	bool is_closed;
 	size_t n_released;
 	bool is_filled; /* before, nothing is claimed: so that all orders are possible
@@ -201,10 +204,14 @@ static bool is_in_trouble(const struct call *call)
 	       (trouble->ends_mono_ms == 0 || clock_mono_ms() < trouble->ends_mono_ms);
 }
 
-static void refuse(struct backend_op *op)
+static void refuse(const struct call *call)
 {
+	struct backend_op *op = call->op;
+
 	if (t.n_refused == 0)
 		t.refused_mono_ms = clock_mono_ms();
+	if (call->is_put && t.n_refused < N_WITNESSED)
+		t.refused[t.n_refused] = generated_of(call->path);
 	error_set(&op->err, t.trouble.kind, "the cache says no");
 	op->err.is_overload = t.trouble.is_overload;
 	op->is_server_fault = t.trouble.is_server_fault;
@@ -253,7 +260,7 @@ static void finish_call(struct call *call)
 		error_set(&op->err, ERROR_TRANSIENT, "the test says no");
 		t.n_failed++;
 	} else if (is_in_trouble(call)) {
-		refuse(op);
+		refuse(call);
 	} else if (t.trouble.poison != NULL && call->path != NULL &&
 	           strcmp(call->path, t.trouble.poison) == 0) {
 		error_set(&op->err, ERROR_TRANSIENT, "this one not");
@@ -507,6 +514,8 @@ static void open_rig(unsigned n_paths)
 
 	if (t.n_caches == 0)
 		t.n_caches = 1;
+	if (t.upload_jobs == 0)
+		t.upload_jobs = UPLOAD_JOBS;
 	queue_config.n_endpoints = t.n_caches;
 	t.random = 4711;
 	snprintf(t.dir, sizeof(t.dir), "/tmp/nncache-test-XXXXXX");
@@ -523,7 +532,7 @@ static void open_rig(unsigned n_paths)
 			                             .sign = SIGN_NO,
 			                             .compression = COMPRESS_ZSTD,
 			                             .compression_level = 1,
-			                             .upload_jobs = UPLOAD_JOBS };
+			                             .upload_jobs = t.upload_jobs };
 	snprintf(state_dir, sizeof(state_dir), "%s/state", t.dir);
 	t.config = (struct config){ .state_dir = state_dir,
 		                    .memory_bytes = MIB(64),
@@ -920,6 +929,31 @@ static void new_work_never_brings_a_probe_forward(void **state)
 	close_rig();
 }
 
+static void try_until_all_were_refused(void)
+{
+	if (t.n_refused >= N_WITNESSED)
+		t.trouble.kind = ERROR_NONE;
+	uploader_try_now(t.uploader, 1);
+}
+
+/* Each probe is refused: it is always one that was not, until all were. */
+static void a_probe_is_another_path_than_those_that_failed(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){ .kind = ERROR_OPERATOR, .is_server_fault = true, .is_of_puts = true };
+	t.each_look = try_until_all_were_refused;
+	t.upload_jobs = 1;
+	open_rig(N_WITNESSED);
+	fill_queue();
+	upload_all();
+	assert_int_equal(t.n_refused, N_WITNESSED);
+	for (unsigned i = 1; i < N_WITNESSED; i++)
+		for (unsigned k = 0; k < i; k++)
+			assert_ptr_not_equal(t.refused[i], t.refused[k]);
+	assert_all_done();
+	close_rig();
+}
+
 static char token_file[128];
 
 static void write_token(void)
@@ -1113,6 +1147,7 @@ int main(void)
 		cmocka_unit_test(a_poison_path_fails_alone_and_holds_nothing_up),
 		cmocka_unit_test(a_poison_path_that_is_alone_after_an_outage_still_fails),
 		cmocka_unit_test(new_work_never_brings_a_probe_forward),
+		cmocka_unit_test(a_probe_is_another_path_than_those_that_failed),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
 		cmocka_unit_test(what_forgotten_puts_left_is_taken_away_at_once),
 		cmocka_unit_test(what_cannot_be_taken_away_now_is_when_it_is_tried_again),
