@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -79,6 +80,7 @@ static struct {
 	int64_t reopened_unix_s;
 	void (*each_look)(void); /* and again and again until it is over */
 	unsigned n_openings, n_refused, n_infos_put;
+	uint64_t reopened_mono_ms;
 	uint64_t refused_mono_ms; /* the first time */
 	uint64_t probed_mono_ms;  /* the first call since on_outage */
 	const struct generated *refused[N_WITNESSED];
@@ -96,10 +98,24 @@ static struct {
 	bool is_filled; /* before, nothing is claimed: so that all orders are possible
 	                 */
 	bool are_big, are_equal;
-	unsigned n_late; /* paths that come during the outage */
-	bool has_calmed; /* what was in flight when the outage began has come back */
+	int64_t slept_s, set_by_s; /* what the clocks show of it */
+	unsigned n_late;           /* paths that come during the outage */
+	bool has_calmed;           /* what was in flight when the outage began has come back */
 	int64_t root_id;
 } t;
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int rc = __real_clock_gettime(id, ret);
+
+	if (id != CLOCK_MONOTONIC)
+		ret->tv_sec += t.slept_s;
+	if (id == CLOCK_REALTIME)
+		ret->tv_sec += t.set_by_s;
+	return rc;
+}
 
 static uint64_t next_random(void)
 {
@@ -423,8 +439,10 @@ int backend_open(struct backend **ret, struct loop *loop, struct http *http, con
 	(void)dir;
 	(void)err;
 
-	if (++t.n_openings == 2)
+	if (++t.n_openings == 2) {
 		t.reopened_unix_s = clock_unix_s();
+		t.reopened_mono_ms = clock_mono_ms();
+	}
 	*fake = (struct fake){ .backend = { .ops = &fake_ops, .loop = loop },
 		               .cache = (size_t)(cache - t.caches) };
 	*ret = &fake->backend;
@@ -988,6 +1006,37 @@ static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 	close_rig();
 }
 
+static void sleep_for_an_hour(void)
+{
+	t.slept_s = 3600;
+}
+
+static void set_the_clock_back(void)
+{
+	t.set_by_s = -3600;
+}
+
+/* The next probe would come after a minute; nothing else tells us that the
+ * machine slept. */
+static void a_machine_that_slept_or_was_set_right_probes_at_once(void **state)
+{
+	static void (*const events[])(void) = { sleep_for_an_hour, set_the_clock_back };
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(events); i++) {
+		t.trouble =
+			(struct trouble){ .kind = ERROR_OPERATOR, .is_server_fault = true, .n_openings = 2 };
+		t.on_outage = events[i];
+		open_rig(20);
+		fill_queue();
+		upload_all();
+		assert_null(t.on_outage);
+		assert_in_range(t.reopened_mono_ms - t.refused_mono_ms, 1, 30000);
+		assert_all_done();
+		close_rig();
+	}
+}
+
 /* ---- what forgotten jobs left
  * ---------------------------------------------------------------------------
  */
@@ -1149,6 +1198,7 @@ int main(void)
 		cmocka_unit_test(new_work_never_brings_a_probe_forward),
 		cmocka_unit_test(a_probe_is_another_path_than_those_that_failed),
 		cmocka_unit_test(a_mended_secret_is_found_before_the_next_probe_is_due),
+		cmocka_unit_test(a_machine_that_slept_or_was_set_right_probes_at_once),
 		cmocka_unit_test(what_forgotten_puts_left_is_taken_away_at_once),
 		cmocka_unit_test(what_cannot_be_taken_away_now_is_when_it_is_tried_again),
 		cmocka_unit_test(what_is_cut_short_while_it_takes_away_goes_on_at_the_next_start),
