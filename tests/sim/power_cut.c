@@ -1,6 +1,7 @@
-/* Our own files and the power: what a hook spooled, and what a cache in a directory took, cut at every change
- * of a name and at every fsync, with all lost that no fsync held, and with some of it. The real code writes;
- * what is left is looked at against what had been promised until then. The queue's file has sim --cuts. */
+/* Our own files and the power: what a hook spooled, the GC roots of hook and daemon, and what a cache in a
+ * directory took, cut at every change of a name and at every fsync, with all lost that no fsync held, and
+ * with some of it. The real code writes; what is left is looked at against what had been promised until then.
+ * The queue's file has sim --cuts. */
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
@@ -11,8 +12,12 @@
 
 #include "common/fd.h"
 #include "common/spool.h"
+#include "common/store_path.h"
 #include "daemon/backend/kind.h"
 #include "daemon/format/narinfo.h"
+#include "daemon/store/job.h"
+#include "daemon/store/roots.h"
+#include "hook/own_roots.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_loop.h"
 #include "tests/support/crash_files.h"
@@ -173,9 +178,325 @@ static void what_a_hook_spooled_outlives_a_power_cut(void **state)
 	assert_true(t.n_points > N_OBJECTS * 4);
 }
 
+/* ---- garbage collector roots ------------------------------------------------------------------------- */
+
+/* No nix-daemon answers here, and what the store's threads do is done at once. */
+struct store {
+	char state_dir[128];
+};
+
+const char *store_dir(const struct store *store)
+{
+	(void)store;
+	return STORE_DIR;
+}
+
+const char *store_state_dir(const struct store *store)
+{
+	return store->state_dir;
+}
+
+void store_post(struct store *store, struct store_job *job, void (*run)(struct store_job *job),
+                void (*finish)(struct store_job *job))
+{
+	job->store = store;
+	run(job);
+	finish(job);
+}
+
+int store_ask_daemon(struct store *store, store_daemon_fn fn, void *ctx, struct error *err)
+{
+	(void)store;
+	(void)fn;
+	(void)ctx;
+	return error_set(err, ERROR_TRANSIENT, "no nix-daemon runs");
+}
+
+int store_ask_database(struct store *store, database_fn fn, void *ctx, struct error *err)
+{
+	(void)store;
+	(void)fn;
+	(void)ctx;
+	return error_set(err, ERROR_TRANSIENT, "no database is here");
+}
+
+#define OLD_PATH STORE_DIR "/00000000000000000000000000000009-old"
+
+/* A daemon's eyes and hands, on what there is or on what was left of it. */
+struct place {
+	struct store store;
+	struct roots *roots;
+	struct roots_list list;
+};
+
+static struct {
+	bool is_indirect;           /* scheme B */
+	bool is_spooled[N_OBJECTS]; /* promised by the hook */
+	bool is_queued[N_OBJECTS];  /* the queue has its row */
+} r;
+
+static char paths[N_OBJECTS][80];
+
+static void name_paths(void)
+{
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		snprintf(paths[i], sizeof(paths[i]), STORE_DIR "/%032u-x", i);
+}
+
+static void open_place(struct place *place, const char *top)
+{
+	char dir[160];
+	struct error err;
+
+	*place = (struct place){ 0 };
+	snprintf(place->store.state_dir, sizeof(place->store.state_dir), "%s/nix", top);
+	snprintf(dir, sizeof(dir), "%s/%s", top, r.is_indirect ? "state/roots" : "nix/gcroots/nncache");
+	assert_int_equal(roots_open(&place->roots, &place->store, dir, dir, &err), 0);
+	assert_null(roots_message(place->roots));
+}
+
+static void on_listed(struct roots_list *list)
+{
+	assert_int_equal(list->err.kind, ERROR_NONE);
+}
+
+static void list_place(struct place *place)
+{
+	roots_list_fini(&place->list);
+	roots_list_start(place->roots, &place->list, on_listed);
+}
+
+static void close_place(struct place *place)
+{
+	roots_list_fini(&place->list);
+	roots_close(place->roots);
+}
+
+static void on_root_added(struct roots_add *add)
+{
+	if (add->err.kind != ERROR_NONE)
+		fail_msg("%s", add->err.text);
+}
+
+static void add_root(struct place *place, const char *path)
+{
+	struct roots_add add = { .paths = &path, .n_paths = 1 };
+
+	roots_add_start(place->roots, &add, on_root_added);
+}
+
+static bool has_root(const struct place *place, const char *path)
+{
+	for (size_t i = 0; i < place->list.n_entries; i++)
+		if (place->list.entries[i].is_ours && strcmp(place->list.entries[i].path, path) == 0)
+			return true;
+	return false;
+}
+
+/* In scheme B the collector finds a root by its registration alone. */
+static bool is_registered(const struct place *place, const char *path)
+{
+	char dir[160], link[256], target[256];
+	struct dirent **entries;
+	bool is_found = false;
+	int n;
+
+	snprintf(dir, sizeof(dir), "%s/gcroots/auto", place->store.state_dir);
+	snprintf(link, sizeof(link), "%s/%s", roots_dir(place->roots), store_path_base(path));
+	n = scandir(dir, &entries, NULL, NULL);
+	for (int i = 0; i < n; i++) {
+		char name[512];
+		ssize_t len;
+
+		snprintf(name, sizeof(name), "%s/%s", dir, entries[i]->d_name);
+		len = readlink(name, target, sizeof(target) - 1);
+		target[len > 0 ? len : 0] = '\0';
+		is_found = is_found || (entries[i]->d_name[0] != '.' && strcmp(target, link) == 0);
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	return is_found;
+}
+
+/* Is the Ith request in the spool that was left? */
+static bool is_in_spool(unsigned i)
+{
+	char dir[160], name[512], *text;
+	struct dirent **entries;
+	struct error err;
+	bool is_found = false;
+	size_t len;
+	int n;
+
+	snprintf(dir, sizeof(dir), "%s/state/spool", t.left);
+	n = scandir(dir, &entries, NULL, NULL);
+	for (int k = 0; k < n; k++) {
+		snprintf(name, sizeof(name), "%s/%s", dir, entries[k]->d_name);
+		if (spool_name_parse(entries[k]->d_name, NULL)) {
+			assert_int_equal(read_file(name, 65536, &text, &len, &err), 0);
+			is_found = is_found || strcmp(text, request_of(i)) == 0;
+			free(text);
+		}
+		free(entries[k]);
+	}
+	if (n >= 0)
+		free(entries);
+	return is_found;
+}
+
+/* The sweep takes for true what a link says. */
+static void check_links(const struct place *place)
+{
+	for (size_t k = 0; k < place->list.n_entries; k++) {
+		const struct roots_entry *entry = &place->list.entries[k];
+		bool is_known = strcmp(entry->path, OLD_PATH) == 0;
+
+		for (unsigned i = 0; i < N_OBJECTS; i++)
+			is_known = is_known || strcmp(entry->path, paths[i]) == 0;
+		if (!is_known)
+			fail_msg("%s leads to %s", entry->name, entry->path);
+	}
+}
+
+/* There were roots long before: of the first path, and one by the second's name that leads elsewhere. */
+static void check_old_roots(const struct place *place)
+{
+	bool has_second = false;
+
+	assert_true(has_root(place, paths[0]));
+	for (size_t k = 0; k < place->list.n_entries; k++)
+		has_second =
+			has_second || strcmp(place->list.entries[k].name, store_path_base(paths[1])) == 0;
+	assert_true(has_second);
+}
+
+/* What was promised is found: in the spool, or by its row, of which a lost root is made again. */
+static void check_roots(void)
+{
+	struct place place;
+
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		assert_true(!r.is_spooled[i] || r.is_queued[i] || is_in_spool(i));
+	open_place(&place, t.left);
+	list_place(&place);
+	check_links(&place);
+	check_old_roots(&place);
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		if (r.is_queued[i])
+			add_root(&place, paths[i]);
+	list_place(&place);
+	for (unsigned i = 0; i < N_OBJECTS; i++) {
+		assert_true(!r.is_queued[i] || has_root(&place, paths[i]));
+		assert_true(!r.is_queued[i] || !r.is_indirect || is_registered(&place, paths[i]));
+	}
+	close_place(&place);
+}
+
+static void on_root_point(void)
+{
+	cut(check_roots);
+}
+
+/* The hook, while no daemon answers. */
+static void hand_over(const struct place *place, unsigned i)
+{
+	const char *path = paths[i];
+	const struct request request = { .paths = &path, .n_paths = 1 };
+	struct own_roots own;
+	char spool[128];
+	struct error err;
+
+	assert_true(own_roots_make(&own, roots_dir(place->roots), &request));
+	own_roots_fini(&own);
+	snprintf(spool, sizeof(spool), "%s/state/spool", t.top);
+	assert_int_equal(spool_write(spool, request_of(i), strlen(request_of(i)), &err), 0);
+	r.is_spooled[i] = true;
+	cut(check_roots);
+}
+
+static void remove_oldest_request(void)
+{
+	char dir[128], name[512];
+	struct dirent **entries;
+	bool is_removed = false;
+	int n;
+
+	snprintf(dir, sizeof(dir), "%s/state/spool", t.top);
+	n = scandir(dir, &entries, NULL, alphasort);
+	for (int i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "%s/%s", dir, entries[i]->d_name);
+		if (!is_removed && spool_name_parse(entries[i]->d_name, NULL))
+			is_removed = unlink(name) == 0;
+		free(entries[i]);
+	}
+	free(entries);
+	assert_true(is_removed);
+}
+
+/* The daemon: the row is committed, its root made; then the file goes, and the hook's root. */
+static void take_in(struct place *place, unsigned i)
+{
+	r.is_queued[i] = true;
+	cut(check_roots);
+	add_root(place, paths[i]);
+	remove_oldest_request();
+	list_place(place);
+	for (size_t k = 0; k < place->list.n_entries; k++)
+		if (!place->list.entries[k].is_ours && strcmp(place->list.entries[k].path, paths[i]) == 0)
+			roots_remove_name(place->roots, place->list.entries[k].name);
+}
+
+static void make_old_roots(const char *dir)
+{
+	char name[256];
+
+	snprintf(name, sizeof(name), "%s/%s", dir, store_path_base(paths[0]));
+	assert_int_equal(symlink(paths[0], name), 0);
+	snprintf(name, sizeof(name), "%s/%s", dir, store_path_base(paths[1]));
+	assert_int_equal(symlink(OLD_PATH, name), 0);
+}
+
+static void hand_over_and_take_in(bool is_indirect)
+{
+	struct place place;
+	char dir[128];
+	struct error err;
+
+	memset(&r, 0, sizeof(r));
+	r.is_indirect = is_indirect;
+	name_paths();
+	snprintf(dir, sizeof(dir), "%s/state/spool", t.top);
+	assert_int_equal(make_dir(dir, 0700, true, &err), 0);
+	snprintf(dir, sizeof(dir), "%s/nix/gcroots", t.top);
+	assert_int_equal(make_dir(dir, 0755, true, &err), 0);
+	open_place(&place, t.top);
+	make_old_roots(roots_dir(place.roots));
+	crash_files_begin(t.top);
+	crash_files_watch(on_root_point);
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		hand_over(&place, i);
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		take_in(&place, i);
+	close_place(&place);
+	assert_true(t.n_points > N_OBJECTS * 10);
+}
+
+static void what_a_hook_kept_is_found_after_a_power_cut_and_its_root_made_again(void **state)
+{
+	(void)state;
+	hand_over_and_take_in(false);
+}
+
+static void it_is_so_where_roots_have_to_be_registered(void **state)
+{
+	(void)state;
+	hand_over_and_take_in(true);
+}
+
 /* ---- a cache in a directory -------------------------------------------------------------------------- */
 
-static char nar_keys[N_OBJECTS][32], paths[N_OBJECTS][80];
+static char nar_keys[N_OBJECTS][32];
 static struct path_info infos[N_OBJECTS];
 static struct backend_object objects[N_OBJECTS];
 static struct buf texts[N_OBJECTS];
@@ -192,13 +513,13 @@ static void make_objects(void)
 {
 	struct error err;
 
+	name_paths();
 	for (unsigned i = 0; i < N_OBJECTS; i++) {
 		struct narinfo_file file = { .url = nar_keys[i],
 			                     .compression = "none",
 			                     .file_size = 500 + i };
 
 		snprintf(nar_keys[i], sizeof(nar_keys[i]), "nar/%u.nar", i);
-		snprintf(paths[i], sizeof(paths[i]), STORE_DIR "/%032u-x", i);
 		infos[i] = (struct path_info){ .path = paths[i], .nar_size = 500 + i };
 		objects[i] = (struct backend_object){ .info = &infos[i],
 			                              .nar_key = nar_keys[i],
@@ -366,6 +687,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(what_a_hook_spooled_outlives_a_power_cut),
+		TEST(what_a_hook_kept_is_found_after_a_power_cut_and_its_root_made_again),
+		TEST(it_is_so_where_roots_have_to_be_registered),
 		TEST(a_cache_in_a_directory_outlives_a_power_cut),
 		TEST(it_does_so_where_files_cannot_be_nameless),
 	};

@@ -214,6 +214,8 @@ WRAP(renameat, (int from_fd, const char *from, int to_fd, const char *to), (from
 WRAP(link, (const char *from, const char *to), (from, to))
 WRAP(linkat, (int from_fd, const char *from, int to_fd, const char *to, int flags),
      (from_fd, from, to_fd, to, flags))
+WRAP(symlink, (const char *text, const char *path), (text, path))
+WRAP(symlinkat, (const char *text, int fd, const char *path), (text, fd, path))
 WRAP(unlink, (const char *path), (path))
 WRAP(unlinkat, (int fd, const char *path, int flags), (fd, path, flags))
 
