@@ -1,4 +1,4 @@
-/* The whole daemon, its own main(), with a store, a cache of files or on a web server, a file in the spool
+/* The whole daemon, its own main(), with a store, a cache of files or on a web server, files in the spool
  * and a root that a hook left. While it runs, another thread, in which nothing fails, hands paths over, asks
  * for the status, and in the end stops it. Then a daemon in which nothing fails, two days later, must bring
  * everything that was acknowledged to the cache, and leave no root behind. */
@@ -28,8 +28,8 @@
 int nncached_main(int argc, char **argv);
 
 /* What is acknowledged: by the daemon; or before it ran, by a file in the spool and by a root. */
-static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_B };
-enum { MARK_FIRST = 0, MARK_SECOND = 1, MARK_IN_SPOOL = 2, MARK_ROOT = 3 };
+static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_BIG, NIX_OUT, NIX_B };
+enum { MARK_FIRST, MARK_SECOND, MARK_IN_SPOOL, MARK_BIG_IN_SPOOL, MARK_OUTPUT_OF_SPOOL, MARK_ROOT };
 
 /* ---- a client ---------------------------------------------------------------------------------------- */
 
@@ -169,17 +169,28 @@ static void *drive(void *arg)
 
 /* ---- the runs ---------------------------------------------------------------------------------------- */
 
-static void prepare_for(const char *dir, const char *url)
+static void fill_spool(const char *dir)
 {
-	static const char request[] = "nncache 1 enqueue\npath " NIX_SPARE "\nend\n";
-	char text[PATH_MAX], path[PATH_MAX];
+	static const char *const requests[] = {
+		"nncache 1 enqueue\npath " NIX_SPARE "\npath " NIX_BIG "\nend\n",
+		"nncache 1 enqueue\nderivation " NIX_DRV "\nend\n",
+	};
+	char path[PATH_MAX];
 	struct error err;
 
-	nix_make(dir);
 	world_make_dir(dir, "state/spool");
 	snprintf(path, sizeof(path), "%s/state/spool", dir);
-	if (spool_write(path, request, strlen(request), &err) < 0)
-		torture_fail("%s", err.text);
+	for (size_t i = 0; i < N_ELEMENTS(requests); i++)
+		if (spool_write(path, requests[i], strlen(requests[i]), &err) < 0)
+			torture_fail("%s", err.text);
+}
+
+static void prepare_for(const char *dir, const char *url)
+{
+	char text[PATH_MAX], path[PATH_MAX];
+
+	nix_make(dir);
+	fill_spool(dir);
 	snprintf(path, sizeof(path), "%s/nix/var/nix/gcroots/nncache/%s.1.1", dir, store_path_base(NIX_B));
 	if (symlink(NIX_B, path) < 0)
 		torture_fail("%s: %s", path, strerror(errno));
@@ -241,7 +252,8 @@ static int run_daemon(struct driver *driver)
 static int run_with(struct driver *driver)
 {
 	fail_take_sqlite();
-	driver->ledger->marks[MARK_IN_SPOOL] = driver->ledger->marks[MARK_ROOT] = 1;
+	for (size_t i = MARK_IN_SPOOL; i <= MARK_ROOT; i++)
+		driver->ledger->marks[i] = 1;
 	return run_daemon(driver);
 }
 

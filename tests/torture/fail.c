@@ -170,6 +170,11 @@ int __wrap_asprintf(char **ret, const char *format, ...)
 	return n;
 }
 
+void *__wrap_mmap64(void *at, size_t n, int protection, int flags, int fd, off_t from)
+{
+	return memory_is_short() ? MAP_FAILED : __real_mmap64(at, n, protection, flags, fd, from);
+}
+
 char *__wrap_realpath(const char *path, char *resolved)
 {
 	return memory_is_short() ? NULL : __real_realpath(path, resolved);
@@ -233,9 +238,34 @@ int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	return fail_now(FAIL_OPEN) ? fault(EMFILE, ECONNABORTED, 0) : __real_accept4(fd, addr, len, flags);
 }
 
-int __wrap_pipe(int fds[2])
+int __wrap_pipe2(int fds[2], int flags)
 {
-	return fail_now(FAIL_OPEN) ? fault(EMFILE, 0, 0) : __real_pipe(fds);
+	return fail_now(FAIL_OPEN) ? fault(EMFILE, 0, 0) : __real_pipe2(fds, flags);
+}
+
+int __wrap_mkstemp64(char *path)
+{
+	return fail_now(FAIL_OPEN) ? open_fault(O_CREAT) : __real_mkstemp64(path);
+}
+
+int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return fail_now(FAIL_OPEN) ? fault(ECONNREFUSED, EAGAIN, 0) : __real_connect(fd, addr, len);
+}
+
+int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return fail_now(FAIL_OPEN) ? fault(EADDRINUSE, EACCES, ENOSPC) : __real_bind(fd, addr, len);
+}
+
+int __wrap_listen(int fd, int n)
+{
+	return fail_now(FAIL_OPEN) ? fault(EADDRINUSE, 0, 0) : __real_listen(fd, n);
+}
+
+int __wrap_flock(int fd, int what)
+{
+	return fail_now(FAIL_OPEN) ? fault(ENOLCK, 0, 0) : __real_flock(fd, what);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
@@ -291,6 +321,52 @@ int __wrap_fstatat64(int dir, const char *path, struct stat *ret, int flags)
 	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_fstatat64(dir, path, ret, flags);
 }
 
+int __wrap_faccessat(int dir, const char *path, int mode, int flags)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_faccessat(dir, path, mode, flags);
+}
+
+int __wrap_statfs64(const char *path, struct statfs *ret)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_statfs64(path, ret);
+}
+
+int __wrap_fstatfs64(int fd, struct statfs *ret)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, 0, 0) : __real_fstatfs64(fd, ret);
+}
+
+int __wrap_statvfs64(const char *path, struct statvfs *ret)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, EACCES, 0) : __real_statvfs64(path, ret);
+}
+
+struct dirent *__wrap_readdir64(DIR *dir)
+{
+	if (!fail_now(FAIL_READ))
+		return __real_readdir64(dir);
+	fault(EIO, 0, 0);
+	return NULL;
+}
+
+ssize_t __wrap_getdents64(int fd, void *entries, size_t n)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, 0, 0) : __real_getdents64(fd, entries, n);
+}
+
+off_t __wrap_lseek64(int fd, off_t at, int whence)
+{
+	return fail_now(FAIL_READ) ? fault(EIO, 0, 0) : __real_lseek64(fd, at, whence);
+}
+
+ssize_t __wrap_recv(int fd, void *data, size_t n, int flags)
+{
+	if (!fail_now(FAIL_READ))
+		return __real_recv(fd, data, n, flags);
+	shutdown(fd, SHUT_RDWR);
+	return fault(ECONNRESET, 0, 0);
+}
+
 /* ---- writing ----------------------------------------------------------------------------------------- */
 
 ssize_t __wrap_write(int fd, const void *data, size_t n)
@@ -309,6 +385,30 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t n, off_t at)
 	if (fail_turn() % 3 == 2 && n > 1 && fail_n_hits() == 1)
 		return __real_pwrite64(fd, data, n / 2, at);
 	return fault(ENOSPC, EIO, 0);
+}
+
+/* The connection is gone then, for what comes after, too. */
+ssize_t __wrap_send(int fd, const void *data, size_t n, int flags)
+{
+	if (!fail_now(FAIL_WRITE))
+		return __real_send(fd, data, n, flags);
+	shutdown(fd, SHUT_RDWR);
+	return fault(EPIPE, ECONNRESET, 0);
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t at, off_t n)
+{
+	return fail_now(FAIL_WRITE) ? fault(ENOSPC, EOPNOTSUPP, EIO) : __real_fallocate64(fd, mode, at, n);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	return fail_now(FAIL_SYNC) ? fault(EIO, 0, 0) : __real_fdatasync(fd);
+}
+
+int __wrap_chmod(const char *path, mode_t mode)
+{
+	return fail_now(FAIL_SYNC) ? fault(EIO, EPERM, 0) : __real_chmod(path, mode);
 }
 
 int __wrap_fsync(int fd)
@@ -353,6 +453,11 @@ int __wrap_link(const char *from, const char *to)
 	return fail_now(FAIL_NAME) ? NAME_FAULT : __real_link(from, to);
 }
 
+int __wrap_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+	return fail_now(FAIL_NAME) ? NAME_FAULT : __real_linkat(from_dir, from, to_dir, to, flags);
+}
+
 int __wrap_symlink(const char *text, const char *path)
 {
 	return fail_now(FAIL_NAME) ? NAME_FAULT : __real_symlink(text, path);
@@ -376,6 +481,19 @@ int __wrap_unlinkat(int dir, const char *path, int flags)
 int __wrap_mkdir(const char *path, mode_t mode)
 {
 	return fail_now(FAIL_NAME) ? NAME_FAULT : __real_mkdir(path, mode);
+}
+
+char *__wrap_mkdtemp(char *path)
+{
+	if (!fail_now(FAIL_NAME))
+		return __real_mkdtemp(path);
+	NAME_FAULT;
+	return NULL;
+}
+
+int __wrap_utimensat(int dir, const char *path, const struct timespec times[2], int flags)
+{
+	return fail_now(FAIL_NAME) ? NAME_FAULT : __real_utimensat(dir, path, times, flags);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------------- */

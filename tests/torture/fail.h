@@ -12,15 +12,17 @@
 #include <stdint.h>
 
 enum fail_kind {
-	FAIL_MEMORY, /* malloc and its kin: ENOMEM */
-	FAIL_OPEN,  /* open, opendir, socket, pipe, accept: EMFILE, ENOSPC, EACCES by turns, where they can be
-	             */
-	FAIL_READ,  /* read, pread, scandir, readlink, stat: EIO */
-	FAIL_WRITE, /* write, pwrite: ENOSPC, EIO by turns, or half of it is written first; never to stderr */
-	FAIL_SYNC,  /* fsync, fchmod, and close, which closes all the same: EIO */
-	FAIL_NAME,  /* rename, link, symlink, unlink, mkdir: ENOSPC, EACCES, EIO by turns */
-	FAIL_THREAD,     /* pthread_create: EAGAIN */
-	FAIL_SQL_STEP,   /* sqlite3_step, before it does anything: SQLITE_FULL, SQLITE_IOERR_READ by turns */
+	FAIL_MEMORY, /* malloc and its kin, mmap: ENOMEM */
+	/* open, opendir, mkstemp, socket, pipe, accept, connect, bind, listen, flock: EMFILE, ENOSPC, EACCES
+	 * and others by turns, where they can be */
+	FAIL_OPEN,
+	FAIL_READ,     /* read, pread, readdir, readlink, stat, statfs, recv: EIO and others */
+	FAIL_WRITE,    /* write, pwrite, send, fallocate: ENOSPC, EIO and others by turns, or half of a write
+	                * is written first; never to stderr */
+	FAIL_SYNC,     /* fsync, fdatasync, chmod, fchmod, and close, which closes all the same: EIO */
+	FAIL_NAME,     /* rename, link, symlink, unlink, mkdir, utimensat: ENOSPC, EACCES, EIO by turns */
+	FAIL_THREAD,   /* pthread_create: EAGAIN */
+	FAIL_SQL_STEP, /* sqlite3_step, before it does anything: SQLITE_FULL, SQLITE_IOERR_READ by turns */
 	FAIL_SQL_MEMORY, /* what SQLite allocates */
 	FAIL_SQL_FILE,   /* what SQLite does to files: opens, reads, writes, truncates */
 	FAIL_SQL_SYNC,   /* SQLite's fsync */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/attr.h"
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/store_path.h"
@@ -19,11 +20,14 @@
 #include "tests/torture/torture.h"
 #include "tests/torture/world.h"
 
+#define BIG_BYTES MIB(9) /* packed, it is more than lies in memory, or is sent with its length */
+
 static const struct {
-	const char *path, *contents;
+	const char *path, *contents; /* NULL: it is the big one */
 } files[] = {
-	{ NIX_BASE, "the base\n" }, { NIX_A, "a\n" },         { NIX_B, "b, which is another\n" },
-	{ NIX_LATE, "late\n" },     { NIX_SPARE, "spare\n" }, { NIX_DRV, "Derive([],[],[])" },
+	{ NIX_BASE, "the base\n" },  { NIX_A, "a\n" },         { NIX_B, "b, which is another\n" },
+	{ NIX_LATE, "late\n" },      { NIX_SPARE, "spare\n" }, { NIX_DRV, "Derive([],[],[])" },
+	{ NIX_OUT, "the output\n" }, { NIX_BIG, NULL },
 };
 
 static const char schema_sql[] =
@@ -35,7 +39,7 @@ static const char schema_sql[] =
 	"CREATE TABLE DerivationOutputs(drv integer not null, id text not null, path text not null,"
 	" primary key (drv, id));"
 	"INSERT INTO Refs VALUES (2, 1), (3, 1), (4, 2), (4, 4);"
-	"INSERT INTO DerivationOutputs VALUES (6, 'out', '" NIX_SPARE "');";
+	"INSERT INTO DerivationOutputs VALUES (6, 'out', '" NIX_OUT "');";
 
 static void run_sql(sqlite3 *db, const char *sql)
 {
@@ -48,20 +52,26 @@ static void run_sql(sqlite3 *db, const char *sql)
 /* Registers FILE, number ID, as Nix does: with the hash and the size of its NAR. */
 static void register_file(sqlite3 *db, size_t id, const char *path, const char *file)
 {
-	uint8_t bytes[4096], digest[SHA256_DIGEST_LENGTH];
+	static uint8_t bytes[BIG_BYTES + 4096];
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 	char hex[SHA256_HEX_SIZE], sql[512];
 	struct nar *nar;
 	struct error err;
+	size_t n_bytes = 0;
 	ssize_t n;
 
-	if (nar_open(&nar, file, &err) < 0 || (n = nar_read(nar, bytes, sizeof(bytes), &err)) < 0)
+	if (nar_open(&nar, file, &err) < 0)
+		torture_fail("%s", err.text);
+	while ((n = nar_read(nar, bytes + n_bytes, sizeof(bytes) - n_bytes, &err)) > 0)
+		n_bytes += (size_t)n;
+	if (n < 0)
 		torture_fail("%s", err.text);
 	nar_close(nar);
-	SHA256(bytes, (size_t)n, digest);
+	SHA256(bytes, n_bytes, digest);
 	hash_format_hex(digest, sizeof(digest), hex);
 	snprintf(sql, sizeof(sql),
-	         "INSERT INTO ValidPaths VALUES (%zu, '%s', 'sha256:%s', 1, '', %zd, 1, '', '')", id + 1,
-	         path, hex, n);
+	         "INSERT INTO ValidPaths VALUES (%zu, '%s', 'sha256:%s', 1, '', %zu, 1, '', '')", id + 1,
+	         path, hex, n_bytes);
 	run_sql(db, sql);
 }
 
@@ -77,6 +87,21 @@ static void make_key(const char *dir)
 	snprintf(path, sizeof(path), "%s/key.secret", dir);
 	world_write(path, text, strlen(text));
 	chmod(path, 0600); /* or the daemon does not take it */
+}
+
+/* What no compression makes smaller. */
+static void write_big(const char *path)
+{
+	static uint64_t words[BIG_BYTES / sizeof(uint64_t)];
+	uint64_t random = 4711;
+
+	for (size_t i = 0; i < N_ELEMENTS(words); i++) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		words[i] = random;
+	}
+	world_write(path, words, sizeof(words));
 }
 
 void nix_make(const char *dir)
@@ -97,7 +122,10 @@ void nix_make(const char *dir)
 	run_sql(db, schema_sql);
 	for (size_t i = 0; i < N_ELEMENTS(files); i++) {
 		snprintf(path, sizeof(path), "%s%s", dir, files[i].path);
-		world_write(path, files[i].contents, strlen(files[i].contents));
+		if (files[i].contents != NULL)
+			world_write(path, files[i].contents, strlen(files[i].contents));
+		else
+			write_big(path);
 		register_file(db, i, files[i].path, path);
 	}
 	run_sql(db, "COMMIT");

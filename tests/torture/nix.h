@@ -1,6 +1,7 @@
 /* A store as Nix leaves one, below DIR: files, a database, directories for roots, and key.secret.
  * No Nix is needed.
- * A and B refer to BASE, LATE to A and itself; the output of DRV is SPARE. */
+ * A and B refer to BASE, LATE to A and itself; the output of DRV is OUT. BIG is so big that its NAR is asked
+ * for first, streamed to a web server, and partly lies in a temporary file. */
 #ifndef TESTS_TORTURE_NIX_H
 #define TESTS_TORTURE_NIX_H
 
@@ -13,6 +14,8 @@
 #define NIX_LATE  NIX_STORE "/c0000000000000000000000000000000-late"
 #define NIX_SPARE NIX_STORE "/f0000000000000000000000000000000-spare"
 #define NIX_DRV   NIX_STORE "/d0000000000000000000000000000000-a.drv"
+#define NIX_OUT   NIX_STORE "/g0000000000000000000000000000000-out"
+#define NIX_BIG   NIX_STORE "/h0000000000000000000000000000000-big"
 
 void nix_make(const char *dir);
 /* What is wrong with the cache of files in DIR ends the process by torture_fail: a narinfo whose NAR, or a

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +27,7 @@ int __real_openat64(int dir, const char *path, int flags, ...);
 DIR *__real_opendir(const char *path);
 int __real_socket(int domain, int type, int protocol);
 int __real_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
-int __real_pipe(int fds[2]);
+int __real_pipe2(int fds[2], int flags);
 ssize_t __real_read(int fd, void *data, size_t n);
 ssize_t __real_pread64(int fd, void *data, size_t n, off_t at);
 ssize_t __real_readlink(const char *path, char *text, size_t n);
@@ -54,6 +56,27 @@ int __real_clock_gettime(clockid_t clock, struct timespec *ret);
 int __real_scandir64(const char *dir, struct dirent ***ret, int (*wanted)(const struct dirent *),
                      int (*order)(const struct dirent **, const struct dirent **));
 int __real_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *), void *arg);
+int __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int __real_chmod(const char *path, mode_t mode);
+int __real_connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __real_faccessat(int dir, const char *path, int mode, int flags);
+int __real_fallocate64(int fd, int mode, off_t at, off_t n);
+int __real_fdatasync(int fd);
+int __real_flock(int fd, int what);
+int __real_fstatfs64(int fd, struct statfs *ret);
+ssize_t __real_getdents64(int fd, void *entries, size_t n);
+int __real_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags);
+int __real_listen(int fd, int n);
+off_t __real_lseek64(int fd, off_t at, int whence);
+char *__real_mkdtemp(char *path);
+int __real_mkstemp64(char *path);
+void *__real_mmap64(void *at, size_t n, int protection, int flags, int fd, off_t from);
+struct dirent *__real_readdir64(DIR *dir);
+ssize_t __real_recv(int fd, void *data, size_t n, int flags);
+ssize_t __real_send(int fd, const void *data, size_t n, int flags);
+int __real_statfs64(const char *path, struct statfs *ret);
+int __real_statvfs64(const char *path, struct statvfs *ret);
+int __real_utimensat(int dir, const char *path, const struct timespec times[2], int flags);
 
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
@@ -68,7 +91,7 @@ int __wrap_openat64(int dir, const char *path, int flags, ...);
 DIR *__wrap_opendir(const char *path);
 int __wrap_socket(int domain, int type, int protocol);
 int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
-int __wrap_pipe(int fds[2]);
+int __wrap_pipe2(int fds[2], int flags);
 ssize_t __wrap_read(int fd, void *data, size_t n);
 ssize_t __wrap_pread64(int fd, void *data, size_t n, off_t at);
 ssize_t __wrap_readlink(const char *path, char *text, size_t n);
@@ -98,5 +121,26 @@ int __wrap_scandir64(const char *dir, struct dirent ***ret, int (*wanted)(const 
                      int (*order)(const struct dirent **, const struct dirent **));
 int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *), void *arg);
 int __wrap_asprintf(char **ret, const char *format, ...);
+int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int __wrap_chmod(const char *path, mode_t mode);
+int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __wrap_faccessat(int dir, const char *path, int mode, int flags);
+int __wrap_fallocate64(int fd, int mode, off_t at, off_t n);
+int __wrap_fdatasync(int fd);
+int __wrap_flock(int fd, int what);
+int __wrap_fstatfs64(int fd, struct statfs *ret);
+ssize_t __wrap_getdents64(int fd, void *entries, size_t n);
+int __wrap_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags);
+int __wrap_listen(int fd, int n);
+off_t __wrap_lseek64(int fd, off_t at, int whence);
+char *__wrap_mkdtemp(char *path);
+int __wrap_mkstemp64(char *path);
+void *__wrap_mmap64(void *at, size_t n, int protection, int flags, int fd, off_t from);
+struct dirent *__wrap_readdir64(DIR *dir);
+ssize_t __wrap_recv(int fd, void *data, size_t n, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t n, int flags);
+int __wrap_statfs64(const char *path, struct statfs *ret);
+int __wrap_statvfs64(const char *path, struct statvfs *ret);
+int __wrap_utimensat(int dir, const char *path, const struct timespec times[2], int flags);
 
 #endif
