@@ -323,7 +323,8 @@ static void on_enqueue(void *ctx, struct server_enqueue *req, server_enqueued_fn
 	MUST(req->n_paths > 0 || req->derivation != NULL);
 	for (size_t i = 0; i < req->n_paths; i++)
 		MUST(store_path_is_valid(req->paths[i], STORE));
-	MUST(req->derivation == NULL || store_path_is_valid(req->derivation, STORE));
+	MUST(req->derivation == NULL ||
+	     (store_path_is_valid(req->derivation, STORE) && store_path_is_derivation(req->derivation)));
 	MUST(req->caches < 1U << t.config->n_caches);
 	if (req->force)
 		error_set(&req->err, ERROR_PERMANENT, "%s: %s", PATH, error_text);

@@ -21,8 +21,8 @@ static struct {
 	char dir[64];
 	struct request expected;
 	bool is_request; /* what EXPECTED is */
-	unsigned n_taken_in, n_set_aside;
-	uint64_t n_bad_before;
+	unsigned n_taken_in;
+	uint64_t n_set_aside;
 } t;
 
 /* ---- in place of what intake stands on ------------------------------------------------------- */
@@ -45,7 +45,8 @@ static void check_paths(const struct intake_handover *h)
 		MUST(store_path_is_valid(h->paths[i], STORE) &&
 		     strcmp(h->paths[i], t.expected.paths[i]) == 0);
 	MUST((h->derivation == NULL) == (t.expected.derivation == NULL));
-	MUST(h->derivation == NULL || store_path_is_valid(h->derivation, STORE));
+	MUST(h->derivation == NULL ||
+	     (store_path_is_valid(h->derivation, STORE) && store_path_is_derivation(h->derivation)));
 	MUST(h->n_paths > 0 || h->derivation != NULL);
 }
 
@@ -60,6 +61,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 {
 	MUST(intake == &t.intake && t.is_request && h->uid == geteuid());
 	MUST(t.expected.verb == VERB_ENQUEUE || t.expected.verb == VERB_PUSH);
+	MUST(h->push == (t.expected.verb == VERB_PUSH));
 	MUST(h->force == t.expected.force && (h->tag == NULL) == (t.expected.tag == NULL));
 	MUST(h->tag == NULL || strcmp(h->tag, t.expected.tag) == 0);
 	MUST(h->caches < 1U << t.config->n_caches && (h->caches == 0) == (t.expected.n_caches == 0));
@@ -77,7 +79,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 static void on_set_aside(void *ctx)
 {
 	(void)ctx;
-	t.n_set_aside = (unsigned)(t.intake.spool.n_bad - t.n_bad_before);
+	t.n_set_aside = t.intake.spool.n_bad;
 }
 
 static void remove_dir(void)
@@ -131,8 +133,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (t.config == NULL)
 		open_all();
-	t.n_taken_in = t.n_set_aside = 0;
-	t.n_bad_before = t.intake.spool.n_bad;
+	t.n_taken_in = 0;
+	t.n_set_aside = t.intake.spool.n_bad = 0;
 	t.is_request = request_parse(&t.expected, (const char *)data, size, &err) == 0;
 	leave_file(data, size);
 	while (access(place(NAME, path), F_OK) == 0)
