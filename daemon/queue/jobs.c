@@ -191,6 +191,26 @@ static int wake_due(struct queue_db *q, const struct queue_claim *claim, int64_t
 	return 0;
 }
 
+/* What a person had to mend may be mended. */
+static int wake_refused(struct queue_db *q, struct queue_claim *claim, int64_t cache_id, struct error *err)
+{
+	STMT(st, q->db,
+	     "UPDATE job SET state = 0, not_before = 0 WHERE id IN (SELECT id FROM job"
+	     " WHERE cache = :cache AND state = 1 AND error_kind = 3 LIMIT 256)");
+	uint64_t n;
+
+	if (!claim->wakes_refused)
+		return 0;
+	stmt_bind_int(st, ":cache", cache_id);
+	if (stmt_run(st, err) < 0)
+		return -1;
+	n = db_n_changed(q->db);
+	claim->wakes_refused = n == PAGE_ROWS;
+	for (; n > 0; n--)
+		count_job(q, cache_id, JOB_DELAYED, JOB_READY);
+	return 0;
+}
+
 static int find_next_due(struct queue_db *q, int64_t cache_id, int64_t *ret, struct error *err)
 {
 	STMT(st, q->db,
@@ -289,7 +309,8 @@ int jobs_claim(struct queue_db *q, struct queue_op *op)
 	claim->jobs = calloc(claim->n_max + 1, sizeof(*claim->jobs));
 	if (claim->jobs == NULL)
 		return error_set(&op->err, ERROR_TRANSIENT, "out of memory");
-	if (wake_due(q, claim, cache_id, &op->err) < 0 || claim_ready(q, claim, cache_id, &op->err) < 0)
+	if (wake_due(q, claim, cache_id, &op->err) < 0 || wake_refused(q, claim, cache_id, &op->err) < 0 ||
+	    claim_ready(q, claim, cache_id, &op->err) < 0)
 		return -1;
 	if (claim->n_jobs == 0) { /* the caller owes nothing then */
 		free(claim->jobs);

@@ -261,6 +261,8 @@ struct queue_claim {
 	int64_t now_unix_s;
 	size_t cache;
 	size_t n_max;
+	bool wakes_refused; /* so become up to 256 delayed ones that an OPERATOR fault put off; out: more may
+	                       be left */
 	const int64_t *except; /* these jobs are passed over; borrowed until done */
 	size_t n_except;
 	struct queue_job *jobs; /* out; a caller that keeps one moves it out and zeroes it */

@@ -23,6 +23,7 @@ int cache_open(struct upload_cache *cache, struct error *err)
 		return 0;
 	/* Taken before they are read: what changes in between is then read once more. */
 	cache->secrets_stamp = link_secrets_stamp(cache->config);
+	cache->is_stale = false;
 	return link_open(&cache->link, uploader->loop, uploader->http, cache->config,
 	                 store_dir(uploader->store), err);
 }
@@ -32,6 +33,15 @@ static void drop_link(struct upload_cache *cache)
 	link_unref(cache->link);
 	cache->link = NULL;
 	cache->prepared = CACHE_UNPREPARED;
+}
+
+/* The secrets are read anew with what begins from now on. */
+static void reopen(struct upload_cache *cache)
+{
+	if (cache->prepared == CACHE_PREPARING)
+		cache->is_stale = true; /* its end sees to it */
+	else
+		drop_link(cache);
 }
 
 static void tell_prepared(struct upload_cache *cache, const struct error *err)
@@ -88,6 +98,11 @@ static void on_prepared(struct backend_op *op)
 	struct upload_cache *cache = CONTAINER_OF(op, struct upload_cache, prepare_op);
 
 	cache->prepared = CACHE_PREPARED;
+	if (cache->is_stale && !cache->uploader->closing) {
+		drop_link(cache);
+		cache_prepare(cache);
+		return;
+	}
 	if (op->err.kind == ERROR_NONE) {
 		look(cache);
 		trust_tell_unknown(cache);
@@ -184,8 +199,8 @@ static void spares_free(struct upload_cache *cache)
 /* A probe of what a person had to mend reads the secrets anew. */
 static void begin_probe(struct upload_cache *cache, int64_t job)
 {
-	if (cache->breaker.fault.kind == ERROR_OPERATOR && cache->prepared == CACHE_PREPARED)
-		drop_link(cache);
+	if (cache->breaker.fault.kind == ERROR_OPERATOR)
+		reopen(cache);
 	breaker_probe_began(&cache->breaker, job, clock_mono_ms());
 	wait_for_probe(cache);
 }
@@ -217,9 +232,12 @@ static void on_claimed(struct queue_op *op)
 	cache->is_claiming = false;
 	cache->claim_again = false;
 	if (op->err.kind != ERROR_NONE) {
+		cache->wakes_refused = true; /* in doubt */
 		wait_until(cache, clock_unix_s() + QUEUE_RETRY_S);
 		again = false;
 	} else {
+		cache->wakes_refused |= claim->wakes_refused;
+		again |= claim->wakes_refused;
 		wait_until(cache, claim->next_due_unix_s);
 		if (cache->claims_probe && claim->n_jobs == 0)
 			again |= breaker_forget_tried(&cache->breaker);
@@ -249,7 +267,9 @@ static void start_claim(struct upload_cache *cache, size_t n_max, bool is_probe)
 		.now_unix_s = clock_unix_s(),
 		.cache = cache->number,
 		.n_max = n_spares,
+		.wakes_refused = cache->wakes_refused,
 	};
+	cache->wakes_refused = false;
 	if (is_probe) {
 		memcpy(cache->except, cache->breaker.tried, sizeof(cache->except));
 		cache->claim.except = cache->except;
@@ -311,17 +331,17 @@ void cache_upload_ended(struct upload *u)
 
 void cache_try_now(struct upload_cache *cache)
 {
+	reopen(cache);
+	cache->wakes_refused = true;
 	breaker_probe_now(&cache->breaker, clock_mono_ms());
 	cache_claim(cache);
 }
 
+/* Fewer than the breaker needs are refused without a word of it. */
 static bool has_new_secrets(struct upload_cache *cache)
 {
-	uint64_t stamp;
+	uint64_t stamp = link_secrets_stamp(cache->config);
 
-	if (!cache->breaker.is_open || cache->breaker.fault.kind != ERROR_OPERATOR)
-		return false;
-	stamp = link_secrets_stamp(cache->config);
 	if (stamp == cache->secrets_stamp)
 		return false;
 	cache->secrets_stamp = stamp;
@@ -362,6 +382,11 @@ static void log_outage(const struct upload_cache *cache)
 	else
 		log_warning("cache does not work cache=%s: %s, trying again in %" PRIu64 "s",
 		            cache->config->name, b->fault.text, delay_s);
+}
+
+bool cache_is_reopened(const struct upload *u)
+{
+	return u->link != NULL && u->link != u->cache->link;
 }
 
 bool cache_is_to_blame(struct upload *u)

@@ -36,6 +36,7 @@ struct upload_cache {
 	uint64_t upstreams;      /* bits of endpoint numbers */
 	struct cache_link *link; /* NULL until it could be opened */
 	uint64_t secrets_stamp;  /* of the files, before it was */
+	bool is_stale;           /* what it was opened with may have been mended since */
 	enum prepare_state prepared;
 	struct backend_op prepare_op;
 	enum visibility visibility;   /* as last announced */
@@ -56,6 +57,8 @@ struct upload_cache {
 	struct upload *spares; /* memory for what the claim brings; NULL without a claim */
 	int64_t except[BREAKER_TRIED_MAX];
 	bool is_claiming, claims_probe, claim_again;
+	bool wakes_refused; /* what a person had to mend may be mended: the next claim brings what it put off
+	                     */
 	struct timer due;
 	struct upload_leftovers leftovers;
 
@@ -72,7 +75,8 @@ void cache_claim(struct upload_cache *cache);
 /* Takes away what forgotten jobs left, if there is any and nobody is about it. */
 void leftovers_clear(struct upload_cache *cache);
 void leftovers_cancel(struct upload_cache *cache); /* whether or not it runs */
-/* Something changed: probes at once if the breaker is open, and claims. */
+/* Something changed: reads the secrets anew, probes at once if the breaker is open, and claims, also what a
+ * person had to mend something for. */
 void cache_try_now(struct upload_cache *cache);
 /* Looks whether a wait can be cut short: MOVED says that the clock was set, or the machine slept; and a
  * secret that a person was to mend may have changed. */
@@ -82,6 +86,8 @@ void cache_look(struct upload_cache *cache, bool moved);
 bool cache_lets(const struct upload_cache *cache, const struct upload *u);
 /* A request of stage STAGE went well. */
 void cache_answered(struct upload_cache *cache, enum breaker_stage stage, bool is_probe);
+/* Was the link made anew since U began? Then a fault that a person must mend may be mended. */
+bool cache_is_reopened(const struct upload *u);
 /* Is U's fault, an answer of the cache's or the lack of one, the cache's own? */
 bool cache_is_to_blame(struct upload *u);
 /* U is over: takes it off its cache, frees it, and fills its place. */

@@ -163,6 +163,8 @@ void record_fault(struct upload *u, bool mismatch)
 
 	if (u->closing || u->fault.kind == ERROR_CANCELED)
 		record_release(u);
+	else if (u->is_cache_fault && u->fault.kind == ERROR_OPERATOR && cache_is_reopened(u))
+		record_outage(u); /* with secrets that were mended meanwhile, perhaps */
 	else if (u->is_cache_fault && cache_is_to_blame(u))
 		record_outage(u);
 	else if (verdict.give_up)

@@ -205,6 +205,8 @@ static void cache_init(struct upload_cache *cache, struct uploader *uploader, si
 	cache->number = number;
 	cache->config = &uploader->config->caches[number];
 	cache->upstreams = upstream_bits(uploader->config, cache->config);
+	cache->secrets_stamp = link_secrets_stamp(cache->config);
+	cache->wakes_refused = true; /* somebody may have mended it while nobody looked */
 	pace_init(&cache->pace, cache->config->upload_jobs);
 	timer_init(&cache->due, uploader->loop, on_due);
 	timer_init(&cache->leftovers.later, uploader->loop, on_later);

@@ -195,6 +195,34 @@ time.sleep(60)"
 	[[ "$(date -u +%Y-%m-%dT%H:%M:%SZ)" < "$next_try" ]]
 }
 
+@test "one path that a wrong token may not write goes on within seconds once the token is put right" {
+	pick_port
+	start_nginx
+	printf 'StoreDir: %s\n' "$T/store" >"$T/www/nix-cache-info" # the cache itself can be read
+	printf 'wrong\n' >"$T/etc/token"
+	chmod 600 "$T/etc/token"
+	write_config "http://127.0.0.1:$PORT" "token-file = $T/etc/token"
+	# shellcheck disable=SC2016 # nginx's variables
+	sed -i 's/dav_methods PUT;/set $w $request_method$http_authorization; if ($w = "PUTBearer wrong") { return 403; } &/' \
+		"$T/nginx/nginx.conf"
+	stop_nginx
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+	start_daemon
+	path=$(build_path program)
+	wait_until 20 status_is '.caches[0] | .delayed == 1 and .in_flight == 0'
+	# Tried too early, which changes nothing; then it is put off again.
+	ctl retry "$path"
+	wait_until 20 status_is '.caches[0] | .delayed == 1 and .in_flight == 0'
+	run ctl show "$path"
+	[[ "$output" == *403* ]]
+	since=$(date +%s)
+	printf 'right\n' >"$T/etc/token"
+	wait_until 40 cache_has "$T/www" "$path"
+	# It was put off for a minute.
+	[ $(($(date +%s) - since)) -lt 40 ]
+}
+
 @test "one path that a cache refuses for ever holds up none of the others" {
 	pick_port
 	start_nginx

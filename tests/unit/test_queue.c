@@ -407,7 +407,7 @@ static void fail_job(struct queue_job *job, const char *text)
 	queue_job_fini(job);
 }
 
-static void defer_until(struct queue_job *job, int64_t not_before)
+static void defer_for(struct queue_job *job, int64_t not_before, enum error_kind kind)
 {
 	struct error fault;
 	struct queue_defer op = { .now_unix_s = now,
@@ -416,9 +416,14 @@ static void defer_until(struct queue_job *job, int64_t not_before)
 		                  .not_before_unix_s = not_before,
 		                  .counts = true };
 
-	error_set(&fault, ERROR_TRANSIENT, "HTTP 503");
+	error_set(&fault, kind, "HTTP 503");
 	must_run(&op.op, QUEUE_DEFER);
 	queue_job_fini(job);
+}
+
+static void defer_until(struct queue_job *job, int64_t not_before)
+{
+	defer_for(job, not_before, ERROR_TRANSIENT);
 }
 
 /* Takes WANTED, publishes and finishes it. */
@@ -1269,6 +1274,26 @@ static void a_released_claim_can_be_claimed_again(void **state)
 	queue_job_fini(&job);
 	job = take(1);
 	queue_job_fini(&job);
+}
+
+static void a_claim_wakes_what_a_person_had_to_mend_something_for(void **state)
+{
+	struct queue_claim claim = { .now_unix_s = now, .cache = MAIN, .n_max = 9, .wakes_refused = true };
+	struct queue_job jobs[3];
+	(void)state;
+
+	PUSH({ .path = 1 }, { .path = 2 }, { .path = 3 });
+	assert_int_equal(claim_from(MAIN, jobs, 3), 3);
+	for (size_t i = 0; i < 3; i++)
+		defer_for(&jobs[i], now + 1000, i == 1 ? ERROR_OPERATOR : ERROR_TRANSIENT);
+	assert_nothing_to_take();
+	must_run(&claim.op, QUEUE_CLAIM);
+	assert_int_equal(claim.n_jobs, 1);
+	assert_int_equal(claim.jobs[0].attempts, 1);
+	assert_false(claim.wakes_refused);
+	assert_int_equal(queue_cache_counts(queue, MAIN)->jobs[JOB_DELAYED], 2);
+	assert_counts_survive();
+	queue_op_fini(&claim.op);
 }
 
 static void a_claim_passes_over_what_it_is_told_to(void **state)
@@ -2977,6 +3002,7 @@ int main(void)
 		TEST(what_was_left_on_a_removed_cache_waits_a_month_for_it_to_come_back),
 		TEST(a_queue_of_the_first_schema_is_migrated_with_all_that_is_in_it),
 		TEST(a_released_claim_can_be_claimed_again),
+		TEST(a_claim_wakes_what_a_person_had_to_mend_something_for),
 		TEST(a_claim_passes_over_what_it_is_told_to),
 		TEST(what_is_done_is_not_done_again_while_it_is_fresh_unless_forced_or_a_root),
 		TEST(what_was_asked_for_and_is_gone_counts_as_gone),

@@ -1,7 +1,6 @@
-/* upload: 20,000 generated paths through a backend that keeps its objects in
- * memory, 32 at a time, claimed in a random order. The real queue, packer and
- * loop; the backend here stands in the place of backend/backend.c. The loop
- * returns when nothing is in flight and no timer is set: whatever is then not
+/* upload: 20,000 generated paths through a backend that keeps its objects in memory, 32 at a time, claimed
+ * in a random order. The real queue, packer and loop; the backend here stands in the place of
+ * backend/backend.c. The loop returns when nothing is in flight and no timer is set: whatever is then not
  * done would have stopped for good (I10). */
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -16,6 +15,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "daemon/format/nar.h"
+#include "daemon/format/nixbase32.h"
 #include "daemon/loop/timer.h"
 #include "daemon/plan/breaker.h"
 #include "daemon/upload/budget.h"
@@ -31,9 +31,7 @@
 #define BIG_BYTES   MIB(2) /* so big that its NAR is asked for first */
 #define N_WITNESSED 8      /* paths that are refused, in their order */
 
-/* ---- generated paths
- * --------------------------------------------------------------------------------
- */
+/* ---- generated paths -------------------------------------------------------------------------------- */
 
 struct generated {
 	struct path_info info;
@@ -49,6 +47,7 @@ struct answers {
 	uint64_t file_size;       /* that it then names */
 	const char *fails_to_ask; /* the question about this path's NAR fails, late */
 	unsigned put_turns;       /* how long a put takes */
+	bool names_nars;          /* a narinfo found says which NAR is its own */
 };
 
 /* What the cache does not do; all zero: it works. */
@@ -57,8 +56,7 @@ struct trouble {
 	bool is_server_fault, is_overload;
 	bool is_of_puts;     /* it answers questions */
 	bool is_held_back;   /* until the first narinfo is there */
-	unsigned n_openings; /* it works once it was opened so often: the secrets were
-	                        read anew */
+	unsigned n_openings; /* it works once it was opened so often: the secrets were read anew */
 	uint64_t ends_mono_ms;
 	const char *poison; /* this path alone is refused, TRANSIENT, for ever */
 };
@@ -73,9 +71,12 @@ static struct {
 	struct cache_config caches[N_CACHES];
 	struct answers answers;
 	struct trouble trouble;
-	struct timer look;           /* while the cache does not work */
-	void (*on_outage)(void);     /* once, when all that was in flight has come back */
-	struct upload_outage outage; /* the first */
+	struct timer look;                         /* while the cache does not work */
+	void (*on_outage)(void);                   /* once, when all that was in flight has come back */
+	void (*on_delayed)(void);                  /* the same, when all is put off */
+	void (*on_prepare)(void), (*on_put)(void); /* once each, at the first */
+	uint64_t give_up_mono_ms;                  /* it was put off for longer than a test waits */
+	struct upload_outage outage;               /* the first */
 	size_t min_pace;
 	int64_t reopened_unix_s;
 	void (*each_look)(void); /* and again and again until it is over */
@@ -95,9 +96,9 @@ static struct {
 		close_at_turn;
 	bool is_closed;
 	size_t n_released;
-	bool is_filled; /* before, nothing is claimed: so that all orders are possible
-	                 */
-	bool are_big, are_equal;
+	bool is_filled; /* before, nothing is claimed: so that all orders are possible */
+	bool are_big, are_equal, is_forced;
+	bool has_upstream;         /* that cannot be opened, and all may only be found */
 	int64_t slept_s, set_by_s; /* what the clocks show of it */
 	unsigned n_late;           /* paths that come during the outage */
 	bool has_calmed;           /* what was in flight when the outage began has come back */
@@ -143,8 +144,8 @@ static void hash_nar(const char *path, struct path_info *info)
 	EVP_MD_CTX_free(ctx);
 }
 
-/* Path I refers to itself (every third) and to some with lower numbers. One in
- * ten has the contents of another, so that NARs are equal. */
+/* Path I refers to itself (every third) and to some with lower numbers. One in ten has the contents of
+ * another, so that NARs are equal. */
 static void generate(unsigned i)
 {
 	struct generated *g = &t.paths[i];
@@ -173,15 +174,14 @@ static void generate(unsigned i)
 	path_info_normalize(&g->info);
 }
 
-/* ---- the backend
- * -------------------------------------------------------------------------------------
- */
+/* ---- the backend ------------------------------------------------------------------------------------- */
 
 struct call {
 	struct backend_op *op;
 	struct loop_post post;
 	unsigned turns;
 	bool is_used, is_canceled, fails, is_put, is_abandon;
+	bool names_nar;
 	const char *path;
 	size_t cache;
 	uint64_t file_size;
@@ -236,6 +236,20 @@ static void refuse(const struct call *call)
 		timer_set(&t.look, 20);
 }
 
+static void look_at_delayed(void)
+{
+	const uint64_t *jobs = queue_cache_counts(t.queue, 0)->jobs;
+
+	assert_true(clock_mono_ms() < t.give_up_mono_ms);
+	if (jobs[JOB_DONE] == t.n_paths)
+		return;
+	if (t.on_delayed != NULL && jobs[JOB_DELAYED] == t.n_paths) {
+		t.on_delayed();
+		t.on_delayed = NULL;
+	}
+	timer_set(&t.look, 20);
+}
+
 static void on_look(struct timer *timer)
 {
 	struct upload_outage outage;
@@ -246,6 +260,10 @@ static void on_look(struct timer *timer)
 	pace = uploader_pace(t.uploader, 0);
 	if (t.min_pace == 0 || pace < t.min_pace)
 		t.min_pace = pace;
+	if (t.give_up_mono_ms > 0) {
+		look_at_delayed();
+		return;
+	}
 	if (!uploader_get_outage(t.uploader, 0, &outage))
 		return;
 	if (t.outage.kind == ERROR_NONE)
@@ -260,6 +278,14 @@ static void on_look(struct timer *timer)
 	timer_set(timer, 20);
 }
 
+static void nar_key_of(const char *path, char ret[96])
+{
+	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	nixbase32_encode(hash, generated_of(path)->info.nar_hash, SHA256_BYTES);
+	snprintf(ret, 96, "nar/%s.nar.zst", hash);
+}
+
 static void finish_call(struct call *call)
 {
 	struct backend_op *op = call->op;
@@ -270,6 +296,8 @@ static void finish_call(struct call *call)
 	op->is_server_fault = false;
 	op->found = call->is_found;
 	op->file_size = call->file_size;
+	if (call->names_nar && call->is_found)
+		nar_key_of(call->path, op->nar_url);
 	if (call->is_canceled) {
 		error_set(&op->err, ERROR_CANCELED, "canceled");
 	} else if (call->fails || (t.fail_one_in > 0 && next_random() % t.fail_one_in == 0)) {
@@ -339,6 +367,8 @@ static struct call *begin_call(struct backend *backend, struct backend_op *op, c
 static void fake_prepare(struct backend *backend, struct backend_op *op)
 {
 	begin_call(backend, op, NULL, false);
+	if (t.n_openings == 1 && t.on_prepare != NULL)
+		t.on_prepare();
 }
 
 static void fake_find_info(struct backend *backend, struct backend_op *op, const char *path)
@@ -346,6 +376,7 @@ static void fake_find_info(struct backend *backend, struct backend_op *op, const
 	struct call *call = begin_call(backend, op, path, false);
 
 	call->is_found = generated_of(path)->is_published[call->cache];
+	call->names_nar = t.answers.names_nars;
 }
 
 static void fake_find_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object)
@@ -383,7 +414,8 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 	t.last_body = body;
 	memcpy(call->nar_hash, object->info->nar_hash, SHA256_BYTES);
 	body_watch(body, &call->watch, on_body);
-	t.n_nars_put++;
+	if (t.n_nars_put++ == 0 && t.on_put != NULL)
+		t.on_put();
 }
 
 static void fake_put_info(struct backend *backend, struct backend_op *op, const struct backend_object *object,
@@ -467,9 +499,7 @@ void backend_close(struct backend *backend)
 		backend->ops->close(backend);
 }
 
-/* ---- the rig
- * -----------------------------------------------------------------------------------------
- */
+/* ---- the rig ----------------------------------------------------------------------------------------- */
 
 static void on_fatal(void *ctx, const struct error *err)
 {
@@ -523,6 +553,8 @@ static void open_rig(unsigned n_paths)
 		{ .name = "main", .kind = "file", .identity = "test", .presence_ttl_s = 86400 },
 		{ .name = "second", .kind = "file", .identity = "test 2", .presence_ttl_s = 86400 },
 	};
+	static char upstream_name[] = "up";
+	static struct upstream_config upstream = { .name = upstream_name };
 	struct queue_config queue_config = { .path = queue_path,
 		                             .endpoints = endpoints,
 		                             .on_fatal = on_fatal,
@@ -558,6 +590,11 @@ static void open_rig(unsigned n_paths)
 		                    .give_up_after = 1000,
 		                    .caches = t.caches,
 		                    .n_caches = t.n_caches };
+	if (t.has_upstream) {
+		t.config.upstreams = &upstream;
+		t.config.n_upstreams = 1;
+		t.caches[0].upstreams = (struct text_list){ .items = &upstream.name, .n = 1 };
+	}
 	timer_init(&t.look, &t.loop, on_look);
 	open_uploader();
 	t.n_paths = n_paths;
@@ -597,9 +634,7 @@ static void close_rig(void)
 	memset(&t, 0, sizeof(t));
 }
 
-/* ---- filling the queue
- * --------------------------------------------------------------------------------
- */
+/* ---- filling the queue -------------------------------------------------------------------------------- */
 
 static void on_read(struct queue_read *read)
 {
@@ -619,14 +654,17 @@ static unsigned start_page(unsigned from, unsigned to)
 	static struct queue_node nodes[QUEUE_PAGE_MAX];
 	static struct queue_page page;
 
-	page = (struct queue_page){
-		.op.verb = QUEUE_PAGE, .now_unix_s = clock_unix_s(), .root_id = t.root_id, .nodes = nodes
-	};
+	page = (struct queue_page){ .op.verb = QUEUE_PAGE,
+		                    .now_unix_s = clock_unix_s(),
+		                    .root_id = t.root_id,
+		                    .force = t.is_forced,
+		                    .nodes = nodes };
 	for (; page.n_nodes < QUEUE_PAGE_MAX && from < to; from++)
 		nodes[page.n_nodes++] = (struct queue_node){
 			.info = &t.paths[from].info,
 			.rank = (int64_t)(next_random() % 1000000),
 			.caches = (UINT64_C(1) << t.n_caches) - 1,
+			.ask_first = t.has_upstream ? 1 : 0,
 			.is_root = from == t.n_paths - 1,
 		};
 	queue_start(t.queue, &page.op, on_op);
@@ -758,6 +796,24 @@ static void a_twin_that_cannot_ask_leaves_those_alone_that_wait_for_another(void
 	close_rig();
 }
 
+/* A cache lost the NAR of a path that is forced; somebody else sends it at the same time as we. */
+static void the_twin_of_a_nar_that_came_back_is_not_left_waiting(void **state)
+{
+	(void)state;
+	t.are_big = t.are_equal = true;
+	t.answers = (struct answers){
+		.put_finds = true, .find_finds = true, .names_nars = true, .put_turns = 100000
+	};
+	t.is_forced = true;
+	open_rig(2);
+	t.paths[0].is_published[0] = true;
+	fill_queue();
+	upload_all();
+	assert_all_done();
+	assert_int_equal(t.n_nars_put, 1);
+	close_rig();
+}
+
 static void a_nar_that_lay_there_is_named_without_the_hash_of_another_file(void **state)
 {
 	(void)state;
@@ -801,8 +857,7 @@ static void a_cache_that_contradicts_itself_is_asked_again_later(void **state)
 	close_rig();
 }
 
-/* ---- when the cache does not work
- * --------------------------------------------------------------------- */
+/* ---- when the cache does not work --------------------------------------------------------------------- */
 
 /* How many attempts were counted, of all jobs together. */
 static unsigned count_attempts(void)
@@ -983,8 +1038,7 @@ static void write_token(void)
 	fclose(file);
 }
 
-/* The next probe would come after a minute, and the cache works for those alone
- * that read the file anew. */
+/* The next probe would come after a minute, and the cache works for those alone that read the file anew. */
 static void a_mended_secret_is_found_before_the_next_probe_is_due(void **state)
 {
 	(void)state;
@@ -1037,8 +1091,110 @@ static void a_machine_that_slept_or_was_set_right_probes_at_once(void **state)
 	}
 }
 
-/* ---- what forgotten jobs left
- * ---------------------------------------------------------------------------
+static void retry_all(void)
+{
+	static struct queue_retry retry;
+
+	retry = (struct queue_retry){ .op.verb = QUEUE_RETRY, .now_unix_s = clock_unix_s() };
+	queue_start(t.queue, &retry.op, on_op);
+	uploader_try_now(t.uploader, 1);
+}
+
+/* Two jobs are no evidence against the cache: each is put off for a minute or more, and that is all. */
+static void open_rig_with_few_refused(void)
+{
+	t.trouble = (struct trouble){ .kind = ERROR_OPERATOR, .is_of_puts = true, .n_openings = 2 };
+	open_rig(BREAKER_EVIDENCE - 1);
+	snprintf(token_file, sizeof(token_file), "%s/token", t.dir);
+	t.caches[0].token_file = token_file;
+	t.give_up_mono_ms = clock_mono_ms() + 20000;
+	fill_queue();
+}
+
+static void the_few_that_were_refused_go_on_once_a_secret_is_mended(void **state)
+{
+	(void)state;
+	t.on_delayed = write_token;
+	open_rig_with_few_refused();
+	upload_all();
+	assert_null(t.on_delayed);
+	assert_int_equal(t.outage.kind, ERROR_NONE);
+	assert_all_done();
+	close_rig();
+}
+
+static void who_says_retry_has_the_secrets_read_anew(void **state)
+{
+	(void)state;
+	t.on_delayed = retry_all;
+	open_rig_with_few_refused();
+	upload_all();
+	assert_null(t.on_delayed);
+	assert_all_done();
+	close_rig();
+}
+
+static void what_was_refused_goes_on_at_the_next_start(void **state)
+{
+	(void)state;
+	t.on_delayed = close_uploader;
+	open_rig_with_few_refused();
+	upload_all();
+	assert_null(t.on_delayed);
+	open_uploader();
+	timer_set(&t.look, 20);
+	upload_all();
+	assert_all_done();
+	close_rig();
+}
+
+static void try_now(void)
+{
+	uploader_try_now(t.uploader, 1);
+}
+
+static void secrets_that_are_mended_while_the_cache_is_asked_are_read_anew(void **state)
+{
+	(void)state;
+	t.on_prepare = try_now;
+	open_rig_with_few_refused();
+	upload_all();
+	assert_int_equal(t.n_refused, 0);
+	assert_all_done();
+	close_rig();
+}
+
+/* It began with the old ones. */
+static void what_is_refused_after_the_secrets_were_mended_goes_at_once(void **state)
+{
+	(void)state;
+	t.on_put = try_now;
+	open_rig_with_few_refused();
+	upload_all();
+	assert_all_done();
+	assert_int_equal(count_attempts(), 0);
+	close_rig();
+}
+
+/* It is out of reach, perhaps for weeks. */
+static void waiting_for_an_upstream_costs_no_attempt(void **state)
+{
+	(void)state;
+	t.has_upstream = true;
+	t.on_delayed = close_uploader;
+	open_rig(1);
+	t.config.give_up_after = 1;
+	t.give_up_mono_ms = clock_mono_ms() + 5000;
+	fill_queue();
+	timer_set(&t.look, 20);
+	upload_all();
+	assert_null(t.on_delayed);
+	open_uploader();
+	assert_int_equal(count_attempts(), 0);
+	close_rig();
+}
+
+/* ---- what forgotten jobs left ---------------------------------------------------------------------------
  */
 
 #define N_LEFT 3
@@ -1214,6 +1370,13 @@ int main(void)
 		TEST(what_is_cut_short_while_it_takes_away_goes_on_at_the_next_start),
 		TEST(a_cache_leaves_each_other_one_room_for_a_body),
 		TEST(what_is_more_than_a_cache_may_have_goes_beside_the_others_one_at_a_time),
+		TEST(the_twin_of_a_nar_that_came_back_is_not_left_waiting),
+		TEST(the_few_that_were_refused_go_on_once_a_secret_is_mended),
+		TEST(who_says_retry_has_the_secrets_read_anew),
+		TEST(what_was_refused_goes_on_at_the_next_start),
+		TEST(secrets_that_are_mended_while_the_cache_is_asked_are_read_anew),
+		TEST(what_is_refused_after_the_secrets_were_mended_goes_at_once),
+		TEST(waiting_for_an_upstream_costs_no_attempt),
 	};
 	log_init(LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
