@@ -1,5 +1,6 @@
 /* The parts of a path to Cachix: each is hashed on a worker, asks the API for a URL, and goes there. A URL
- * that has run out, like any fault that may pass, is asked for anew, a few times. */
+ * that has run out, like any fault that may pass, is asked for anew, a few times. Whatever the storage
+ * answers, it is no word on the path. */
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,13 +72,14 @@ static void on_put(struct http_request *req)
 		error_set(&err, ERROR_TRANSIENT, "part %u: the storage answered without an ETag",
 		          part->number);
 		part_fail(part, &err, false);
-	} else if ((req->err.kind == ERROR_TRANSIENT || req->status == 403) &&
+	} else if ((req->err.kind == ERROR_TRANSIENT || req->status == 403 || req->status == 400) &&
 	           part->n_tries < PART_TRIES_MAX) {
-		part_ask(part); /* a URL runs out, and the storage says 403 then */
+		/* A URL runs out, and the storage says 403 then. It says 400 of a body that came too slowly,
+		 * or other than it was sent. */
+		part_ask(part);
 	} else {
 		/* Whose fault it is, the API's next answer will tell. */
-		if (req->err.kind == ERROR_OPERATOR)
-			req->err.kind = ERROR_TRANSIENT;
+		req->err.kind = ERROR_TRANSIENT;
 		part_fail(part, &req->err, false);
 	}
 }

@@ -74,11 +74,22 @@ random_path() {
 
 @test "URLs that ran out, and parts that were lost, are asked for anew" {
 	start_daemon
-	for mode in expire lose-part; do
+	for mode in expire lose-part slow-part; do
 		set_mode $mode
 		ctl push "$(random_path $mode 40)"
 	done
-	state_is '(.paths | length) == 2 and .uploads == 2 and .puts == 12 and .open == 0'
+	state_is '(.paths | length) == 3 and .uploads == 3 and .puts == 18 and .open == 0'
+}
+
+@test "a storage that takes no part for a while fails no path" {
+	start_daemon
+	set_mode bad-part
+	ctl push --no-wait "$(random_path large 40)"
+	wait_until 30 status_says 'HTTP 400'
+	status_is '.queue.failed == 0'
+	set_mode ok
+	wait_until 60 uploaded
+	state_is '(.paths | length) == 1 and .open == 0'
 }
 
 @test "with a key of our own, its signatures go along, without its name" {

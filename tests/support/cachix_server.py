@@ -18,6 +18,8 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   ok           the normal way
   expire       the first URL of each part has run out already
   lose-part    the first PUT of each part has its connection closed in the middle
+  slow-part    the storage answers the first PUT of each part with 400, as it does when a body came too slowly
+  bad-part     the storage answers every PUT of a part with 400, as if what came were another body
   problem      the API answers 503 as application/problem+json
   html         the API answers 200 and a page of HTML
   refuse       complete answers 400
@@ -348,6 +350,10 @@ class Handler(own_cache.Handler):
             self.rfile.read(1000)
             raise Incomplete
         data = self.body(5 << 30)
+        if mode == "slow-part":
+            raise Refusal(400, "<Error><Code>RequestTimeout</Code></Error>", "application/xml")
+        if cache.mode == "bad-part":
+            raise Refusal(400, "<Error><Code>BadDigest</Code></Error>", "application/xml")
         if base64.b64encode(hashlib.md5(data).digest()).decode() != md5:
             raise Refusal(400, "<Error><Code>BadDigest</Code></Error>", "application/xml")
         etag = f'"{hashlib.md5(data).hexdigest()}"'
