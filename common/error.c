@@ -34,6 +34,19 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 	return -1;
 }
 
+int error_reword(struct error *err, enum error_kind kind, const char *format, ...)
+{
+	char text[sizeof(err->text)];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	err->kind = kind;
+	memcpy(err->text, text, sizeof(text));
+	return -1;
+}
+
 int error_prefix(struct error *err, const char *format, ...)
 {
 	char old[sizeof(err->text)];

@@ -30,6 +30,10 @@ const char *error_kind_name(enum error_kind kind);
 /* Fills ERR. Returns -1, so that a caller can return it. */
 int error_set(struct error *err, enum error_kind kind, const char *format, ...) PRINTF(3, 4);
 
+/* The same where ERR is filled: what the other side asked for stays. The arguments may be of ERR. Returns -1.
+ */
+int error_reword(struct error *err, enum error_kind kind, const char *format, ...) PRINTF(3, 4);
+
 /* Puts "TEXT: " before what ERR says. Returns -1. */
 int error_prefix(struct error *err, const char *format, ...) PRINTF(2, 3);
 

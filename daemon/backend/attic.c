@@ -141,8 +141,8 @@ static void explain(void *ctx, struct http_request *req)
 		buf_printf(&text, "; %s", advice);
 	/* What is missing is the cache: no path is asked for by its own URL. */
 	if (req->err.kind != ERROR_NONE)
-		error_set(&req->err, req->status == 404 ? ERROR_OPERATOR : req->err.kind, "%s",
-		          buf_text(&text));
+		error_reword(&req->err, req->status == 404 ? ERROR_OPERATOR : req->err.kind, "%s",
+		             buf_text(&text));
 	make_plain(req->err.text);
 	buf_fini(&text);
 	json_decref(root);

@@ -179,8 +179,8 @@ static int read_fault(struct aws_remote *remote)
 	if (remote->place->kind == AWS_WEB_IDENTITY && remote->req.status >= 400 &&
 	    xml_read(buf_text(&remote->req.answer), remote->req.answer.len, root, &field, 1) &&
 	    code[0] != '\0')
-		error_set(&remote->err, remote->err.kind, "POST %s: HTTP %u: %s", remote->url,
-		          remote->req.status, code);
+		error_reword(&remote->err, remote->err.kind, "POST %s: HTTP %u: %s", remote->url,
+		             remote->req.status, code);
 	return -1;
 }
 

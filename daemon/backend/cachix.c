@@ -57,7 +57,6 @@ static void read_problem(struct http_request *req)
 void cachix_explain(void *ctx, struct http_request *req)
 {
 	const char *advice = advice_on(req);
-	struct error why = req->err;
 	(void)ctx;
 
 	if (req->err.kind == ERROR_NONE)
@@ -66,7 +65,7 @@ void cachix_explain(void *ctx, struct http_request *req)
 		read_problem(req);
 	/* Whatever is asked, what is missing is the cache. */
 	if (advice != NULL)
-		error_set(&req->err, ERROR_OPERATOR, "%s; %s", why.text, advice);
+		error_reword(&req->err, ERROR_OPERATOR, "%s; %s", req->err.text, advice);
 }
 
 /* ---- prepare ---------------------------------------------------------------------------------------- */

@@ -165,14 +165,12 @@ static void read_body(struct s3_fault *fault, const struct http_request *req, ch
 /* "PUT https://host/bucket/key: HTTP 403", in the place of what http made of the status. */
 static void name_request(struct http_request *req, enum error_kind kind)
 {
-	uint32_t retry_after_s = req->err.retry_after_s;
 	struct buf url;
 
 	buf_init(&url, KIB(8));
 	http_format_url(&url, req->url);
-	error_set(&req->err, kind, "%s %s: HTTP %u", http_method_name(req->method), buf_text(&url),
-	          req->status);
-	req->err.retry_after_s = retry_after_s;
+	error_reword(&req->err, kind, "%s %s: HTTP %u", http_method_name(req->method), buf_text(&url),
+	             req->status);
 	buf_fini(&url);
 }
 

@@ -927,6 +927,30 @@ static void a_refusal_says_who_must_do_what(void **state)
 	close_base();
 }
 
+/* In their own words, and still when to come back. */
+static void caches_that_explain_themselves_are_waited_for_as_they_ask(void **state)
+{
+	static const enum cache_kind kinds[] = { CACHE_ATTIC, CACHE_CACHIX };
+	struct trial trial;
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(kinds); i++) {
+		char url[256] = "cachix://team", endpoint[256];
+		struct cache_config config = config_of(kinds[i], url);
+
+		if (kinds[i] == CACHE_ATTIC)
+			snprintf(url, sizeof(url), "attic+http://127.0.0.1:%u/503/team", server.port);
+		snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u/503", server.port);
+		config.endpoint = endpoint;
+		open_config(&config);
+		find_info(&trial, PATH_A);
+		assert_fault(&trial, ERROR_TRANSIENT, "HTTP 503");
+		assert_int_equal(trial.op.err.retry_after_s, 7);
+		assert_true(trial.op.err.is_overload);
+		close_base();
+	}
+}
+
 static void a_foreign_cache_is_not_written_to(void **state)
 {
 	struct trial trial;
@@ -1360,6 +1384,7 @@ int main(void)
 		cmocka_unit_test(what_is_there_already_is_success),
 		cmocka_unit_test(a_web_page_is_no_object_and_takes_none),
 		cmocka_unit_test(a_refusal_says_who_must_do_what),
+		cmocka_unit_test(caches_that_explain_themselves_are_waited_for_as_they_ask),
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),

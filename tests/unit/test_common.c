@@ -73,6 +73,21 @@ static void a_prefix_goes_before_what_was_said(void **state)
 	assert_int_equal(err.kind, ERROR_OPERATOR);
 }
 
+static void other_words_leave_what_the_other_side_asked_for(void **state)
+{
+	struct error err;
+	(void)state;
+
+	error_set(&err, ERROR_TRANSIENT, "HTTP %d", 503);
+	err.is_overload = true;
+	err.retry_after_s = 7;
+	assert_int_equal(error_reword(&err, ERROR_OPERATOR, "%s; wait", err.text), -1);
+	assert_string_equal(err.text, "HTTP 503; wait");
+	assert_int_equal(err.kind, ERROR_OPERATOR);
+	assert_true(err.is_overload);
+	assert_int_equal(err.retry_after_s, 7);
+}
+
 static void store_paths_are_judged_as_nix_judges_them(void **state)
 {
 	static const struct {
@@ -139,6 +154,7 @@ int main(void)
 		cmocka_unit_test(formatted_text_is_appended_whole_or_not_at_all),
 		cmocka_unit_test(a_buffer_in_borrowed_memory_fills_it_and_no_more),
 		cmocka_unit_test(a_prefix_goes_before_what_was_said),
+		cmocka_unit_test(other_words_leave_what_the_other_side_asked_for),
 		cmocka_unit_test(store_paths_are_judged_as_nix_judges_them),
 		cmocka_unit_test(a_name_may_have_211_characters_and_no_more),
 		cmocka_unit_test(a_path_inside_the_store_is_cut_after_its_store_path),

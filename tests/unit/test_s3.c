@@ -916,6 +916,7 @@ static void a_refusal_says_what_to_do(void **state)
 			fail_msg("%s: is_server_fault is %d", cases[i].mode, trial.op.is_server_fault);
 		if (strcmp(cases[i].mode, "slow-down") == 0)
 			assert_int_equal(trial.op.err.retry_after_s, 3);
+		assert_int_equal(trial.op.err.is_overload, strcmp(cases[i].mode, "slow-down") == 0);
 		assert_false(has_object(NAR_A));
 		close_base();
 	}
