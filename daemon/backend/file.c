@@ -1,6 +1,7 @@
 /* A cache in a directory. What blocks runs on a lane of its own. A file is durable before it gets its
  * name, and the folder it got its name in before the op is done; so a narinfo, which is put after its
- * NAR's op is done, can never be on the disk before it.
+ * NAR's op is done, can never be on the disk before it. What somebody else left there, who may not have
+ * cared, is made durable before it counts as found.
  *
  * Most of the time goes into waiting for the disk's cache to be flushed. The kernel lets those who wait
  * at the same time share a flush, which is why there are many threads and small batches: one thread that
@@ -63,6 +64,7 @@ struct file_call {
 	bool is_open;
 	bool is_whole; /* what is readable now is all */
 	bool is_written;
+	bool syncs[N_FOLDERS]; /* what was found there has its name, durably, before the op is done */
 	const char *text;
 	struct body *body;
 	struct body_watch watch;
@@ -175,6 +177,39 @@ static void run_prepare(struct file_call *call)
 		          CACHE_INFO_KEY);
 }
 
+/* Without the NAR it is as little there as without itself; whoever wrote them wrote that first. */
+static int sync_nar_of(struct file_call *call, const char *nar_url)
+{
+	char path[FRESH_PATH_SIZE];
+	struct stat st;
+
+	if (strncmp(nar_url, "nar/", 4) != 0 || strchr(nar_url + 4, '/') != NULL)
+		return 0; /* a cache of another layout, or a hostile one */
+	format_path(path, call->cache, FOLDER_NAR, nar_url + 4);
+	call->syncs[FOLDER_NAR] = true;
+	return sync_found(path, &st, &call->err) < 0 ? -1 : 0;
+}
+
+/* The narinfo TEXT lies at PATH. */
+static void found_info(struct file_call *call, const char *path, const char *text)
+{
+	struct stat st;
+
+	read_nar_url(call->nar_url, text);
+	call->syncs[FOLDER_TOP] = true;
+	if (sync_nar_of(call, call->nar_url) == 0 && sync_found(path, &st, &call->err) >= 0)
+		call->found = true;
+}
+
+static void found_nar(struct file_call *call, const char *path, const struct stat *st)
+{
+	call->syncs[FOLDER_NAR] = true;
+	call->found = st->st_size > 0;
+	call->file_size = (uint64_t)st->st_size;
+	if (!call->found)
+		error_set(&call->err, ERROR_OPERATOR, "%s: it is empty; delete it", path);
+}
+
 static void run_find_info(struct file_call *call)
 {
 	CLEANUP(buf_fini) struct buf text = { .max = NARINFO_MAX_BYTES };
@@ -182,10 +217,8 @@ static void run_find_info(struct file_call *call)
 
 	format_path(path, call->cache, FOLDER_TOP, call->name);
 	if (read_text(path, &text, &call->err) == 1 &&
-	    check_narinfo(path, buf_text(&text), text.len, call->path, &call->err) == 0) {
-		call->found = true;
-		read_nar_url(call->nar_url, buf_text(&text));
-	}
+	    check_narinfo(path, buf_text(&text), text.len, call->path, &call->err) == 0)
+		found_info(call, path, buf_text(&text));
 }
 
 static void run_find_nar(struct file_call *call)
@@ -194,12 +227,8 @@ static void run_find_nar(struct file_call *call)
 	struct stat st;
 
 	format_path(path, call->cache, FOLDER_NAR, call->name);
-	if (stat(path, &st) == 0) {
-		call->found = true;
-		call->file_size = (uint64_t)st.st_size;
-	} else if (errno != ENOENT) {
-		errno_fault(&call->err, path);
-	}
+	if (sync_found(path, &st, &call->err) == 1)
+		found_nar(call, path, &st);
 }
 
 static int write_body(struct file_call *call)
@@ -230,11 +259,21 @@ static int write_text(struct file_call *call)
 /* A put need not write: another's file has the name. */
 static void note_found(struct file_call *call)
 {
+	CLEANUP(buf_fini) struct buf text = { .max = NARINFO_MAX_BYTES };
+	const char *path = call->file.path;
 	struct stat st;
+	int got;
 
-	call->found = true;
-	if (stat(call->file.path, &st) == 0)
-		call->file_size = (uint64_t)st.st_size;
+	if (call->folder == FOLDER_NAR)
+		got = sync_found(path, &st, &call->err);
+	else
+		got = read_text(path, &text, &call->err);
+	if (got == 0)
+		error_set(&call->err, ERROR_TRANSIENT, "%s: it vanished", path);
+	else if (got == 1 && call->folder == FOLDER_NAR)
+		found_nar(call, path, &st);
+	else if (got == 1)
+		found_info(call, path, buf_text(&text));
 }
 
 static void run_put(struct file_call *call)
@@ -292,7 +331,9 @@ static void sync_folders(struct file_cache *cache, struct lane_job *batch)
 		bool is_synced = false;
 
 		for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next)) {
-			if ((int)c->folder != i || !c->is_written || c->err.kind != ERROR_NONE)
+			if (!c->syncs[i] && ((int)c->folder != i || !c->is_written))
+				continue;
+			if (c->err.kind != ERROR_NONE)
 				continue;
 			if (!is_synced && sync_folder(cache->folders[i], &err) < 0)
 				assert(err.kind != ERROR_NONE);

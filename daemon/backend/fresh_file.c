@@ -165,11 +165,27 @@ int fresh_commit(struct fresh_file *file, struct error *err)
 	return is_taken;
 }
 
+int sync_found(const char *path, struct stat *ret, struct error *err)
+{
+	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	/* Where nothing can be written, nothing is left to write, either. */
+	if (fd < 0 || fstat(fd, &st) < 0 || (fsync(fd) < 0 && errno != EROFS && errno != EINVAL))
+		return errno_fault(err, path);
+	*ret = st;
+	return 1;
+}
+
 int sync_folder(const char *folder, struct error *err)
 {
 	CLEANUP(close_fd) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return fd >= 0 && fsync(fd) == 0 ? 0 : errno_fault(err, folder);
+	if (fd < 0 || (fsync(fd) < 0 && errno != EROFS && errno != EINVAL))
+		return errno_fault(err, folder);
+	return 0;
 }
 
 void fresh_discard(struct fresh_file *file)

@@ -4,6 +4,7 @@
  * The queue's file has sim --cuts. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ static struct {
 	struct body_pool *pool;
 	struct backend *backend;
 	bool is_done, is_cutting;
+	void (*check)(void); /* of what a cut leaves of a cache */
 } t;
 
 /* A process that is killed frees nothing, and ours are killed all the time. */
@@ -555,7 +557,7 @@ static void check_cache(void)
 
 static void on_cache_point(void)
 {
-	cut(check_cache);
+	cut(t.check);
 }
 
 static void on_op(struct backend_op *op)
@@ -609,12 +611,12 @@ static bool put(struct backend_op *op, unsigned i)
 		return false;
 	t.has_nar[i] = true;
 	body_unref(body);
-	cut(check_cache);
+	cut(t.check);
 	ops->put_info_start(t.backend, op, &objects[i], texts[i].data, texts[i].len);
 	if (!run())
 		return false;
 	t.has_info[i] = true;
-	cut(check_cache);
+	cut(t.check);
 	return true;
 }
 
@@ -654,6 +656,7 @@ static void outlive_power_cuts(void)
 		assert_int_equal(make_dir(t.top, 0755, false, &err), 0);
 		crash_files_begin(t.top);
 		crash_files_watch(on_cache_point);
+		t.check = check_cache;
 		memset(t.has_nar, 0, sizeof(t.has_nar));
 		memset(t.has_info, 0, sizeof(t.has_info));
 		ended = live(turns);
@@ -663,6 +666,85 @@ static void outlive_power_cuts(void)
 	}
 	free_objects();
 	assert_true(t.n_points > 100);
+}
+
+/* ---- what somebody else wrote there ---------------------------------------------------------------------
+ */
+
+enum { FOREIGN_NAR, FOREIGN_INFO, FOREIGN_NAR_OF_A_PUT };
+
+/* As nix copy does: whole, and without a single fsync. */
+static void write_foreign(const char *name, const char *bytes, size_t n)
+{
+	char temp[160], path[160];
+	int fd;
+
+	snprintf(temp, sizeof(temp), "%s/cache/.foreign", t.top);
+	snprintf(path, sizeof(path), "%s/cache/%s", t.top, name);
+	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write_full(fd, bytes, n), 0);
+	close(fd);
+	assert_int_equal(rename(temp, path), 0);
+}
+
+/* Whatever was found is durable, and so is what a narinfo of ours names. */
+static void check_foreign(void)
+{
+	char name[160], key[NARINFO_KEY_SIZE], path[256];
+
+	for (unsigned i = 0; i < N_OBJECTS; i++) {
+		bool has_info = t.has_info[i];
+
+		snprintf(name, sizeof(name), "cache/%s", format_narinfo_key(key, paths[i]));
+		snprintf(path, sizeof(path), "%s/%s", t.left, name);
+		if (i != FOREIGN_INFO && access(path, F_OK) == 0)
+			has_info = true;
+		if (has_info && !is_left(name, texts[i].data, texts[i].len))
+			fail_msg("the cache said that the narinfo of %u was there", i);
+		snprintf(name, sizeof(name), "cache/%s", nar_keys[i]);
+		if ((has_info || t.has_nar[i]) && !is_left(name, nar_of(i), strlen(nar_of(i))))
+			fail_msg("the NAR of %u is not left", i);
+	}
+}
+
+static void what_somebody_else_wrote_is_durable_once_it_is_found(void **state)
+{
+	struct backend_op op = { .done = on_op };
+	char key[NARINFO_KEY_SIZE], url[160];
+	struct body *body;
+	struct error err;
+	(void)state;
+
+	make_objects();
+	turns_left = -1;
+	assert_int_equal(loop_init(&t.loop, &err), 0);
+	assert_int_equal(body_pool_open(&t.pool, &t.loop, MIB(16), t.dir, MIB(16), &err), 0);
+	snprintf(url, sizeof(url), "file://%s/cache", t.top);
+	assert_int_equal(file_backend_open(&t.backend, &t.loop, url, STORE_DIR, &err), 0);
+	t.backend->ops->prepare_start(t.backend, &op);
+	assert_true(run());
+	for (unsigned i = 0; i < N_OBJECTS; i++)
+		write_foreign(nar_keys[i], nar_of(i), strlen(nar_of(i)));
+	write_foreign(format_narinfo_key(key, paths[FOREIGN_INFO]), texts[FOREIGN_INFO].data,
+	              texts[FOREIGN_INFO].len);
+	t.check = check_foreign;
+	crash_files_watch(on_cache_point);
+
+	op = (struct backend_op){ .done = on_op };
+	t.backend->ops->find_info_start(t.backend, &op, paths[FOREIGN_INFO]);
+	assert_true(run() && op.found);
+	t.has_info[FOREIGN_INFO] = true;
+	cut(check_foreign);
+	assert_true(put(&op, FOREIGN_NAR));
+	op = (struct backend_op){ .done = on_op };
+	body = body_of(FOREIGN_NAR_OF_A_PUT);
+	t.backend->ops->put_nar_start(t.backend, &op, &objects[FOREIGN_NAR_OF_A_PUT], body);
+	assert_true(run() && op.found);
+	body_unref(body);
+	t.has_nar[FOREIGN_NAR_OF_A_PUT] = true;
+	cut(check_foreign);
+	free_objects();
 }
 
 static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
@@ -691,6 +773,7 @@ int main(void)
 		TEST(it_is_so_where_roots_have_to_be_registered),
 		TEST(a_cache_in_a_directory_outlives_a_power_cut),
 		TEST(it_does_so_where_files_cannot_be_nameless),
+		TEST(what_somebody_else_wrote_is_durable_once_it_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

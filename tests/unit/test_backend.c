@@ -532,6 +532,23 @@ static void a_directory_never_overwrites(void **state)
 	assert_no_temps();
 }
 
+static void an_empty_nar_in_a_directory_needs_an_operator(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	prepare(&trial);
+	run_command(": > '%s/" NAR_A "'", cache_dir);
+	find_nar(&trial);
+	assert_fault(&trial, ERROR_OPERATOR, NAR_A ": it is empty; delete it");
+	put_body(&trial, body_full(1000));
+	assert_fault(&trial, ERROR_OPERATOR, NAR_A ": it is empty; delete it");
+	run_command("rm '%s/" NAR_A "'", cache_dir);
+	put_body(&trial, body_full(1000));
+	assert_good(&trial);
+	assert_no_temps();
+}
+
 static void a_name_taken_while_writing_is_not_overwritten(void **state)
 {
 	struct trial trial;
@@ -1369,6 +1386,7 @@ int main(void)
 		DIR_TEST(what_is_half_written_has_no_name),
 		DIR_TEST(a_directory_shows_nothing_of_a_failed_body),
 		DIR_TEST(a_directory_never_overwrites),
+		DIR_TEST(an_empty_nar_in_a_directory_needs_an_operator),
 		DIR_TEST(a_name_taken_while_writing_is_not_overwritten),
 		DIR_TEST(a_foreign_or_broken_directory_needs_an_operator),
 		DIR_TEST(left_overs_go_after_a_day),
