@@ -151,7 +151,7 @@ static void on_nar_asked(struct backend_op *op)
 		return;
 	}
 	cache_answered(u->cache, BREAKER_ASK_NAR, u->is_probe);
-	if (op->found && u->was_info_there) {
+	if (op->found && u->was_info_there && !u->was_nar_there) {
 		record_finish(u, JOB_PRESENT, u->cache->number);
 	} else if (op->found && (op->file_size > 0 || u->was_nar_there)) {
 		u->job.has_file_hash = false;
