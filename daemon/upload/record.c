@@ -159,6 +159,7 @@ void record_fault(struct upload *u, bool mismatch)
 		.give_up_after = uploader->config->give_up_after,
 		.random = uploader_random(uploader),
 	};
+	const struct backoff_verdict with_upstream = { .delay_s = UPSTREAM_REST_S };
 	struct backoff_verdict verdict = backoff_decide(&c);
 
 	if (u->closing || u->fault.kind == ERROR_CANCELED)
@@ -167,6 +168,8 @@ void record_fault(struct upload *u, bool mismatch)
 		record_outage(u); /* with secrets that were mended meanwhile, perhaps */
 	else if (u->is_cache_fault && cache_is_to_blame(u))
 		record_outage(u);
+	else if (u->awaits_upstream)
+		record_later(u, &with_upstream, false);
 	else if (verdict.give_up)
 		record_fail(u);
 	else

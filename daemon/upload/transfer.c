@@ -414,7 +414,7 @@ static bool must_see_nar(const struct upload *u)
 }
 
 /* What may only be found is withheld, and so is all that needs it, once nobody has it: not before all were
- * heard. */
+ * heard. One that is out of reach, perhaps for days, is no fault of the path's. */
 static void not_found(struct upload *u)
 {
 	struct error err;
@@ -425,6 +425,7 @@ static void not_found(struct upload *u)
 	}
 	error_set(&err, ERROR_TRANSIENT,
 	          "exclude-closures has it, and an upstream does not answer that may have it");
+	u->awaits_upstream = true;
 	upload_fault(u, &err);
 }
 

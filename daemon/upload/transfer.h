@@ -31,6 +31,8 @@
 #include "daemon/upload/nar_share.h"
 #include "daemon/upload/upload.h"
 
+#define UPSTREAM_REST_S 60 /* how long one that is out of reach is left alone */
+
 enum upload_state {
 	UPLOAD_VERIFYING,
 	UPLOAD_PREPARING,
@@ -96,6 +98,7 @@ struct upload {
 	bool was_nar_there;       /* a put found the NAR on the cache */
 	bool was_info_there;      /* only the NAR is in doubt */
 	bool has_silent_upstream; /* one was not asked, or did not answer: it may have the path */
+	bool awaits_upstream;     /* nothing but its answer is missing */
 
 	/* CHECKING_STORE */
 	struct store_info_query query;

@@ -13,10 +13,9 @@
 #include "common/log.h"
 #include "daemon/upload/transfer.h"
 
-#define QUEUE_RETRY_MS   5000
-#define UPSTREAM_REST_MS 60000
-#define SAMPLE_MS        1000
-#define WATCH_MS         3000
+#define QUEUE_RETRY_MS 5000
+#define SAMPLE_MS      1000
+#define WATCH_MS       3000
 /* What packing itself holds beside the bodies: contexts and read buffers of one pack. */
 #define PACK_OWN_BYTES MIB(8)
 
@@ -54,9 +53,9 @@ void uploader_rest_upstream(struct uploader *uploader, size_t endpoint, const st
 	/* Others were on their way to it, too. */
 	if (now < upstream->rests_until_mono_ms)
 		return;
-	upstream->rests_until_mono_ms = now + UPSTREAM_REST_MS;
+	upstream->rests_until_mono_ms = now + UPSTREAM_REST_S * 1000;
 	log_warning("upstream cannot be reached upstream=%s: %s, going on without it for %ds",
-	            uploader->config->upstreams[i].name, err->text, UPSTREAM_REST_MS / 1000);
+	            uploader->config->upstreams[i].name, err->text, UPSTREAM_REST_S);
 }
 
 void uploader_poke(struct uploader *uploader, uint64_t caches)
