@@ -109,8 +109,15 @@ static void on_aborted(struct s3_request *req)
 	struct s3_parts *p = CONTAINER_OF(req, struct s3_parts, req);
 
 	p->is_running = false;
-	if (req->err.kind != ERROR_NONE && req->fault.cause != S3_NO_SUCH_UPLOAD && !p->is_canceled)
+	if (req->err.kind != ERROR_NONE && req->fault.cause != S3_NO_SUCH_UPLOAD && !p->is_canceled) {
 		log_debug("upload was not aborted: %s", req->err.text);
+		/* A put that went well makes the queue forget the upload's id, by which it is tried again. */
+		if (p->err.kind == ERROR_NONE) {
+			p->found = false;
+			p->err = req->err;
+			p->is_server_fault = req->is_server_fault;
+		}
+	}
 	finish(p);
 }
 

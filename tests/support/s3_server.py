@@ -32,6 +32,7 @@ bucket must carry a good signature, version 4, checked here by the book; keys ar
   done-always   every Complete does, with Retry-After: 600
   done-lost     the first Complete works, and answers 500
   done-412      somebody else's object appears before Complete
+  done-412-503  the same, and the abort that follows answers 503
   done-page     Complete answers 200 and a web page
 
 Credentials: POST /sts/; GET /container with "Authorization: open-sesame"; /latest/... the metadata service.
@@ -359,7 +360,9 @@ class Handler(BaseHTTPRequestHandler):
         upload = self.server.uploads.get(query["uploadId"])
         if upload is None:
             raise Refused(404, "NoSuchUpload", "The specified upload does not exist.")
-        if self.command == "DELETE":
+        if self.command == "DELETE" and mode == "done-412-503":
+            raise Refused(503, "SlowDown")
+        elif self.command == "DELETE":
             del self.server.uploads[query["uploadId"]]
             self.answer(204)
         elif self.command == "PUT":
@@ -403,7 +406,7 @@ class Handler(BaseHTTPRequestHandler):
         if mode == "done-page":
             self.answer(200, HTML)
             return
-        if mode == "done-412":
+        if mode.startswith("done-412"):
             self.store(path, b"somebody else's")
         self.may_store(mode, path)
         self.store(path, b"".join(upload["parts"][n][1] for n in numbers))

@@ -819,6 +819,19 @@ static void who_was_first_is_not_overwritten_by_complete(void **state)
 	close_base();
 }
 
+/* The queue forgets the upload's id once the put went well: its parts would lie there for ever. */
+static void an_upload_that_cannot_be_aborted_is_not_forgotten(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	open_mode("done-412-503");
+	put_body(&trial, body_full(PARTS_3));
+	assert_fault(&trial, ERROR_TRANSIENT, "SlowDown");
+	assert_false(trial.op.found);
+	close_base();
+}
+
 static void canceling_ends_an_upload_wherever_it_is(void **state)
 {
 	static const char *const stops[] = { "uploads=", "note", "partNumber=", "rest" };
@@ -1466,6 +1479,7 @@ int main(void)
 		TEST(an_error_inside_of_200_is_one),
 		TEST(a_lost_answer_to_complete_is_found_out),
 		TEST(who_was_first_is_not_overwritten_by_complete),
+		TEST(an_upload_that_cannot_be_aborted_is_not_forgotten),
 		TEST(canceling_ends_an_upload_wherever_it_is),
 		TEST(what_was_left_unfinished_is_taken_away_later),
 		TEST(a_refusal_says_what_to_do),
