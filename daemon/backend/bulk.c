@@ -76,7 +76,20 @@ static int refuse_answer(const struct batch *batch, const char *why, struct erro
 	return -1;
 }
 
-/* What was not asked for is passed over. */
+/* All that ask for HASH; what was not asked for is passed over. */
+static void mark_missing(struct batch *batch, const char *hash)
+{
+	struct question **found =
+		bsearch(hash, batch->questions, batch->n, sizeof(struct question *), by_text);
+
+	if (found == NULL)
+		return;
+	while (found > batch->questions && by_text(hash, found - 1) == 0)
+		found--;
+	for (; found < batch->questions + batch->n && by_text(hash, found) == 0; found++)
+		(*found)->is_missing = true;
+}
+
 static int read_answer(struct batch *batch, struct error *err)
 {
 	json_error_t why;
@@ -91,14 +104,11 @@ static int read_answer(struct batch *batch, struct error *err)
 		rc = refuse_answer(batch, "no array", err);
 	for (size_t i = 0; rc == 0 && i < json_array_size(missing); i++) {
 		const char *hash = json_string_value(json_array_get(missing, i));
-		struct question **found = NULL;
 
 		if (hash == NULL)
 			rc = refuse_answer(batch, "not a text", err);
 		else
-			found = bsearch(hash, batch->questions, batch->n, sizeof(struct question *), by_text);
-		if (found != NULL)
-			(*found)->is_missing = true;
+			mark_missing(batch, hash);
 	}
 	json_decref(root);
 	return rc;
@@ -131,12 +141,15 @@ static void on_answered(struct http_request *req)
 	flush(bulk);
 }
 
+/* Equal ones stand side by side: who asks for one twice is told once, or as Cachix does that it is missing.
+ */
 static void format_question(struct batch *batch)
 {
 	buf_init(&batch->text, KIB(64));
 	buf_puts(&batch->text, batch->bulk->before);
 	for (size_t i = 0; i < batch->n; i++)
-		buf_printf(&batch->text, "%s\"%s\"", i == 0 ? "[" : ",", batch->questions[i]->hash);
+		if (i == 0 || strcmp(batch->questions[i - 1]->hash, batch->questions[i]->hash) != 0)
+			buf_printf(&batch->text, "%s\"%s\"", i == 0 ? "[" : ",", batch->questions[i]->hash);
 	buf_printf(&batch->text, "]%s", batch->bulk->after);
 }
 

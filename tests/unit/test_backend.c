@@ -944,6 +944,33 @@ static void a_refusal_says_who_must_do_what(void **state)
 	close_base();
 }
 
+/* As when two paths that are looked at have a reference in common. */
+static void paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice(void **state)
+{
+	char url[] = "cachix://team", endpoint[256];
+	struct cache_config config = config_of(CACHE_CACHIX, url);
+	struct trial there[2], missing[2];
+	(void)state;
+
+	run_command(": > '%s/" KEY_A "'", server.root);
+	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u/bulk", server.port);
+	config.endpoint = endpoint;
+	open_config(&config);
+	for (size_t i = 0; i < 2; i++) {
+		backend->ops->find_info_start(backend, begin(&there[i]), PATH_A);
+		backend->ops->find_info_start(backend, begin(&missing[i]), PATH_B);
+	}
+	run();
+	for (size_t i = 0; i < 2; i++) {
+		assert_good(&there[i]);
+		assert_true(there[i].op.found);
+		assert_good(&missing[i]);
+		assert_false(missing[i].op.found);
+	}
+	close_base();
+	drop_object(KEY_A);
+}
+
 /* In their own words, and still when to come back. */
 static void caches_that_explain_themselves_are_waited_for_as_they_ask(void **state)
 {
@@ -1403,6 +1430,7 @@ int main(void)
 		cmocka_unit_test(a_web_page_is_no_object_and_takes_none),
 		cmocka_unit_test(a_refusal_says_who_must_do_what),
 		cmocka_unit_test(caches_that_explain_themselves_are_waited_for_as_they_ask),
+		cmocka_unit_test(paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice),
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),
