@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/crash.h"
 #include "common/log.h"
@@ -154,26 +153,6 @@ static const char *format_where(struct buf *out, const struct http_call *call)
 	return buf_text(out);
 }
 
-/* Inside done only: it looks at a header. */
-static bool is_web_page(const struct http_request *req)
-{
-	const char *type = http_get_header(req, "Content-Type"), *text = buf_text(&req->answer);
-
-	return (type != NULL && strncasecmp(type, "text/html", 9) == 0) ||
-	       text[strspn(text, " \t\r\n")] == '<';
-}
-
-static void fail_web_page(const struct http_call *call, struct error *err)
-{
-	struct buf where;
-
-	buf_init(&where, KIB(8));
-	error_set(err, ERROR_TRANSIENT,
-	          "%s: answered with a web page, as networks do that want a login first",
-	          format_where(&where, call));
-	buf_fini(&where);
-}
-
 /* What the answer to a look says; a fault is in the request's err, or in ERR if the text is wrong. 403
  * is what a bucket says of a missing object to those who may not list it; Nix takes it so, too. */
 static enum verdict judge(struct http_call *call, struct error *err)
@@ -187,7 +166,7 @@ static enum verdict judge(struct http_call *call, struct error *err)
 	if (req->err.kind != ERROR_NONE)
 		return VERDICT_FAULT;
 	if (is_web_page(req)) {
-		fail_web_page(call, err);
+		fail_web_page(req, err);
 		return VERDICT_FAULT;
 	}
 	buf_init(&where, KIB(8));
@@ -371,7 +350,7 @@ static void on_sent(struct http_request *req)
 	if (req->err.kind == ERROR_CANCELED) {
 		on_canceled(call);
 	} else if (status == 200 && is_web_page(req)) {
-		fail_web_page(call, &call->refusal);
+		fail_web_page(req, &call->refusal);
 		look(call, CALL_LOOKING, on_looked);
 	} else if (req->err.kind == ERROR_NONE) {
 		on_taken(call);

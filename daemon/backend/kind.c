@@ -8,6 +8,7 @@
 
 #include "common/store_path.h"
 #include "daemon/format/narinfo.h"
+#include "daemon/http/fault.h"
 
 /* Between cache.nixos.org (40) and whatever else its readers have. */
 #define CACHE_PRIORITY 41
@@ -191,6 +192,26 @@ static const char *find_value(const char *text, const char *name, int *ret_len)
 		line += n;
 	}
 	return NULL;
+}
+
+bool is_web_page(const struct http_request *req)
+{
+	const char *type = http_get_header(req, "Content-Type"), *text = buf_text(&req->answer);
+
+	return (type != NULL && strncasecmp(type, "text/html", 9) == 0) ||
+	       text[strspn(text, " \t\r\n")] == '<';
+}
+
+void fail_web_page(const struct http_request *req, struct error *err)
+{
+	struct buf url;
+
+	buf_init(&url, KIB(8));
+	http_format_url(&url, req->url);
+	error_set(err, ERROR_TRANSIENT,
+	          "%s %s: answered with a web page, as networks do that want a login first",
+	          http_method_name(req->method), buf_text(&url));
+	buf_fini(&url);
 }
 
 void read_nar_url(char ret[96], const char *text)

@@ -51,6 +51,11 @@ int check_narinfo(const char *where, const char *text, size_t len, const char *p
 /* What TEXT, which is a narinfo, names as its NAR; cut, as in an op. */
 void read_nar_url(char ret[96], const char *text);
 
+/* Is what REQ was answered for people, as what networks say that want a login first? Inside done only. */
+bool is_web_page(const struct http_request *req);
+/* So REQ shows nothing of a cache: TRANSIENT. */
+void fail_web_page(const struct http_request *req, struct error *err);
+
 /* Needs no memory: a cache would keep for ever what there was room for. Returns the length. */
 size_t format_cache_info(char text[CACHE_INFO_TEXT_SIZE], const char *store_dir);
 /* Is TEXT a nix-cache-info for STORE_DIR? OPERATOR if not. */

@@ -30,6 +30,9 @@ static void on_answer(struct http_request *req)
 	struct backend_read *read = call->read;
 	bool is_missing = req->status == 404 || req->status == 410 || req->status == 403;
 
+	/* The sink may have refused it. */
+	if (req->status >= 200 && req->status < 300 && req->err.kind != ERROR_CANCELED && is_web_page(req))
+		fail_web_page(req, &req->err);
 	read->found = req->err.kind == ERROR_NONE;
 	if (read->found && req->content_length != HTTP_LENGTH_UNKNOWN)
 		read->size_bytes = req->content_length;

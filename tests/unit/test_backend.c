@@ -1402,6 +1402,20 @@ static void an_object_behind_http_is_read_as_fast_as_it_is_taken(void **state)
 	close_base();
 }
 
+static void a_login_page_is_no_object_that_was_read(void **state)
+{
+	struct reading r;
+	(void)state;
+
+	open_mode("html");
+	read_key(&r, KEY_A, false);
+	assert_int_equal(r.read.err.kind, ERROR_TRANSIENT);
+	assert_non_null(strstr(r.read.err.text, "a web page"));
+	assert_false(r.read.found);
+	buf_fini(&r.text);
+	close_base();
+}
+
 #define DIR_TEST(test) cmocka_unit_test_setup_teardown(test, make_dir_cache, drop_dir_cache)
 
 int main(void)
@@ -1441,6 +1455,7 @@ int main(void)
 		cmocka_unit_test(an_upstream_is_only_asked),
 		DIR_TEST(an_object_of_a_directory_is_read_as_fast_as_it_is_taken),
 		cmocka_unit_test(an_object_behind_http_is_read_as_fast_as_it_is_taken),
+		cmocka_unit_test(a_login_page_is_no_object_that_was_read),
 		cmocka_unit_test(nginx_takes_all_of_it),
 	};
 
