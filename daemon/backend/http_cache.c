@@ -163,6 +163,10 @@ static enum verdict judge(struct http_call *call, struct error *err)
 
 	if (req->status == 404 || req->status == 410 || req->status == 403)
 		return VERDICT_MISSING;
+	/* Asking for a NAR only spares the sending: a server that cannot be asked gets it. */
+	if (call->type == &object_nar && call->state == CALL_ASKING &&
+	    (req->status == 405 || req->status == 501))
+		return VERDICT_MISSING;
 	if (req->err.kind != ERROR_NONE)
 		return VERDICT_FAULT;
 	if (is_web_page(req)) {

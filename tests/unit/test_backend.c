@@ -971,6 +971,25 @@ static void paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice(vo
 	drop_object(KEY_A);
 }
 
+/* Asking only spares the sending. */
+static void a_server_without_head_is_sent_to(void **state)
+{
+	static const char *const modes[] = { "405head", "501head" };
+	struct trial trial;
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(modes); i++) {
+		open_mode(modes[i]);
+		find_nar(&trial);
+		assert_good(&trial);
+		assert_false(trial.op.found);
+		put_body(&trial, body_full(1000));
+		assert_good(&trial);
+		close_base();
+		drop_object(NAR_A);
+	}
+}
+
 /* In their own words, and still when to come back. */
 static void caches_that_explain_themselves_are_waited_for_as_they_ask(void **state)
 {
@@ -1445,6 +1464,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_says_who_must_do_what),
 		cmocka_unit_test(caches_that_explain_themselves_are_waited_for_as_they_ask),
 		cmocka_unit_test(paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice),
+		cmocka_unit_test(a_server_without_head_is_sent_to),
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
 		cmocka_unit_test(a_token_file_is_read_and_its_lack_is_told),
