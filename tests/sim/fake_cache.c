@@ -33,6 +33,7 @@ struct cache {
 	uint64_t lost_ms[STORE_PATHS_MAX]; /* when its narinfo was deleted; 0: never */
 	bool uses_upstream;
 	const struct cache_config *config;
+	uint64_t n_calls;
 };
 
 enum verb { PREPARE, FIND_INFO, FIND_NAR, PUT_NAR, PUT_INFO };
@@ -125,6 +126,11 @@ bool fake_cache_has(unsigned cache, unsigned path)
 uint64_t fake_cache_n_stored(void)
 {
 	return n_stored;
+}
+
+uint64_t fake_cache_n_calls(unsigned cache)
+{
+	return caches[cache].n_calls;
 }
 
 static bool nar_is_there(unsigned cache, unsigned content)
@@ -262,6 +268,7 @@ static struct call *call_begin(struct backend *backend, struct backend_op *op, e
 	assert(call != NULL && i < CALLS_MAX);
 	*call = (struct call){ .op = op, .verb = verb, .cache = fake->number };
 	calls[i] = call;
+	caches[fake->number].n_calls++;
 	op->backend = backend;
 	op->call = call;
 	op->sent_bytes = 0;

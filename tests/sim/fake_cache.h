@@ -47,6 +47,8 @@ bool fake_cache_has(unsigned cache, unsigned path);
 bool fake_cache_has_lost(unsigned cache);
 /* How often a narinfo came to be there. */
 uint64_t fake_cache_n_stored(void);
+/* How often it was asked for anything. */
+uint64_t fake_cache_n_calls(unsigned cache);
 /* Every narinfo has its NAR, and the narinfos of what it refers to; but for what was lost. */
 void fake_cache_check(void);
 

@@ -8,7 +8,7 @@
 #define EPOCH_S 1700000000
 
 static struct {
-	uint64_t now_ms, n_reads;
+	uint64_t now_ms, asleep_s, n_reads;
 	int64_t wall_offset_s;
 } t;
 
@@ -28,6 +28,11 @@ void fake_clock_step_s(int64_t by_s)
 	t.wall_offset_s += by_s;
 }
 
+void fake_clock_sleep_s(uint64_t for_s)
+{
+	t.asleep_s += for_s;
+}
+
 int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
 int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
 {
@@ -36,7 +41,11 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
 	/* A real clock has moved on when it is read again: names that are made of it differ. */
 	*ret = (struct timespec){ .tv_nsec =
 		                          (long)(t.now_ms % 1000) * 1000000 + (long)(t.n_reads++ % 1000000) };
-	ret->tv_sec = id == CLOCK_MONOTONIC || id == CLOCK_BOOTTIME ? s : s + EPOCH_S + t.wall_offset_s;
+	ret->tv_sec = s;
+	if (id != CLOCK_MONOTONIC)
+		ret->tv_sec += (time_t)t.asleep_s;
+	if (id == CLOCK_REALTIME)
+		ret->tv_sec += EPOCH_S + t.wall_offset_s;
 	return 0;
 }
 

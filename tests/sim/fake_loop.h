@@ -16,6 +16,8 @@ uint64_t fake_now_ms(void);
 void fake_clock_go(uint64_t to_ms);
 /* The wall clock jumps. */
 void fake_clock_step_s(int64_t by_s);
+/* The machine sleeps: the monotonic clock, and all that is set by it, stands still meanwhile. */
+void fake_clock_sleep_s(uint64_t for_s);
 
 /* Something from outside the daemon that happens later: an answer of a cache, a step of a hook. */
 struct fake_event;

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "daemon/upload/transfer.h"
@@ -16,7 +17,13 @@
 #define REMADE_MAX_MS 400000               /* five minutes until the next sweep, and some */
 #define LIES_MAX_MS   (2 * 3600 * 1000ull) /* every timer looks again within the hour */
 
+#define NOTICED_MAX_MS 6000 /* twice the time between two looks at the clocks */
+
 static uint64_t lies_since_ms[CACHES_MAX];
+static struct {
+	uint64_t at_ms; /* 0: nothing is to be noticed */
+	uint64_t n_calls;
+} moved[CACHES_MAX];
 
 static void verify_counts(size_t cache)
 {
@@ -39,6 +46,51 @@ static void verify_moves(size_t cache)
 	else if (fake_now_ms() - lies_since_ms[cache] > LIES_MAX_MS)
 		violated("I10", "%llu jobs of cache %zu are ready, and nobody takes them up",
 		         (unsigned long long)counts->jobs[JOB_READY], cache);
+}
+
+/* Do jobs of the cache wait for its next probe, and could one of them go? */
+static bool waits_for_probe(size_t cache)
+{
+	const struct queue_counts *counts;
+	struct upload_outage outage;
+	size_t n;
+
+	if (!life.is_ready || life.is_closing || cache >= life.config.n_caches ||
+	    !uploader_get_outage(life.uploader, cache, &outage))
+		return false;
+	counts = queue_cache_counts(life.queue, cache);
+	n = uploader_n_in_flight(life.uploader, cache);
+	return counts->jobs[JOB_READY] > n && n < life.config.caches[cache].upload_jobs &&
+	       queue_fault(life.queue) == NULL &&
+	       queue_paused_until_unix_s(life.queue, cache) <= clock_unix_s();
+}
+
+void verify_moved(void)
+{
+	for (unsigned i = 0; i < CACHES_MAX; i++) {
+		/* A probe that is out already may take its time; where nothing waits yet, nobody looks. */
+		if (moved[i].at_ms > 0 || !waits_for_probe(i) || uploader_n_in_flight(life.uploader, i) > 0 ||
+		    !timer_is_set(&life.uploader->caches[i].due))
+			continue;
+		moved[i].at_ms = fake_now_ms();
+		moved[i].n_calls = fake_cache_n_calls(i);
+	}
+}
+
+void verify_unmoved(void)
+{
+	memset(moved, 0, sizeof(moved));
+}
+
+static void verify_noticed(unsigned cache)
+{
+	if (moved[cache].at_ms == 0)
+		return;
+	if (!waits_for_probe(cache) || fake_cache_n_calls(cache) > moved[cache].n_calls)
+		moved[cache].at_ms = 0;
+	else if (fake_now_ms() - moved[cache].at_ms > NOTICED_MAX_MS)
+		violated("the clocks", "cache %u was not tried %d s after the clocks moved", cache,
+		         NOTICED_MAX_MS / 1000);
 }
 
 /* What was kept once is: the cache may lose it again. */
@@ -80,7 +132,8 @@ void verify_turn(void)
 	if (life.uploader != NULL && !life.is_closing &&
 	    body_pool_memory_in_use_bytes(life.uploader->pool) > life.config.memory_bytes)
 		violated("I6", "the NARs on their way hold more memory than was said");
-	for (size_t i = 0; i < CACHES_MAX; i++) {
+	for (unsigned i = 0; i < CACHES_MAX; i++) {
+		verify_noticed(i);
 		if (life.uploader == NULL || life.is_closing || i >= life.config.n_caches) {
 			lies_since_ms[i] = fake_now_ms();
 			continue;

@@ -7,6 +7,11 @@
 
 #include "tests/sim/fake_store.h"
 
+/* The machine slept, or the clock was set by so much that it must be noticed: a cache whose jobs wait for a
+ * probe gets one soon. */
+void verify_moved(void);
+/* What was to be noticed can have been undone. */
+void verify_unmoved(void);
 /* After each turn: counts are sound, and what is ready does not lie (I10). */
 void verify_turn(void);
 /* No path was collected that is promised and not yet everywhere (I1, I3). */

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/clock.h"
+#include "daemon/plan/clocks.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_cache.h"
 #include "tests/sim/fake_loop.h"
@@ -191,9 +191,29 @@ static void damage(unsigned path)
 		store_model.paths[path].is_damaged = true;
 }
 
+static void step_clock(void)
+{
+	int64_t by_s = (int64_t)chance_below(20000) - 10000;
+
+	trace("the clock is set by %lld s", (long long)by_s);
+	fake_clock_step_s(by_s);
+	verify_unmoved();
+	if (by_s > CLOCKS_JUMP_MS / 1000 || by_s < -CLOCKS_JUMP_MS / 1000)
+		verify_moved();
+}
+
+static void sleep_a_while(void)
+{
+	unsigned for_s = 2 + chance_below(chance_one_in(2) ? 60 : 20000);
+
+	trace("the machine sleeps for %u s", for_s);
+	fake_clock_sleep_s(for_s);
+	verify_moved();
+}
+
 static void on_trouble(struct fake_event *event)
 {
-	switch (chance_below(11)) {
+	switch (chance_below(12)) {
 	case 0:
 		store_model.fail_one_in = chance_below(5);
 		break;
@@ -214,7 +234,10 @@ static void on_trouble(struct fake_event *event)
 		break;
 	case 4:
 		if (chance_one_in(4) && !w.loses)
-			fake_clock_step_s((int64_t)chance_below(20000) - 10000);
+			step_clock();
+		break;
+	case 11:
+		sleep_a_while();
 		break;
 	case 5:
 	case 6:
