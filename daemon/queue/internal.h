@@ -208,6 +208,8 @@ int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_mor
 
 /* ---- leftover.c */
 
+/* What the job's put left on the cache, if it left anything, is kept in mind whatever becomes of the job. */
+int leftover_keep(struct queue_db *q, const struct job *job, struct error *err) MUST_CHECK;
 /* Removes the job, and counts that. What its put left on the cache is kept in mind. */
 int job_drop(struct queue_db *q, const struct job *job, struct error *err) MUST_CHECK;
 /* Those of caches that are not configured any more, after a time. */

@@ -142,6 +142,15 @@ static int put_file(struct queue_db *q, const struct queue_job *job, int64_t now
 	return stmt_run(st, err);
 }
 
+/* A put that noted something and then found the NAR there may have failed to take its own away again. */
+static int keep_unfinished(struct queue_db *q, const struct queue_job *from, const struct job *job,
+                           struct error *err)
+{
+	if (from->upload_id == NULL || from->has_file_hash)
+		return 0;
+	return leftover_keep(q, job, err);
+}
+
 static int forget_file(struct queue_db *q, int64_t id, struct error *err)
 {
 	STMT(st, q->db, "UPDATE job SET nar_sent = 0, file_hash = NULL, file_size = 0 WHERE id = :id");
@@ -426,7 +435,8 @@ int jobs_publish(struct queue_db *q, struct queue_op *op)
 			return -1;
 		return claim_remove(q, &q->claimed_jobs, job.id, &op->err);
 	}
-	if (put_file(q, publish->job, now, &op->err) < 0 ||
+	if ((publish->job->nar_sent && keep_unfinished(q, publish->job, &job, &op->err) < 0) ||
+	    put_file(q, publish->job, now, &op->err) < 0 ||
 	    presence_drop(q, job.path, job.cache, &op->err) < 0 ||
 	    refs_missing(q, job.path, job.cache, now, &list, &op->err) < 0)
 		return -1;
@@ -489,7 +499,8 @@ static int finish_there(struct queue_db *q, const struct queue_finish *finish, s
 	int64_t now = finish->now_unix_s;
 
 	assert(finish->endpoint < q->n_endpoints);
-	if (put_done(q, finish, err) < 0 || put_presence(q, finish, job, err) < 0)
+	if (keep_unfinished(q, finish->job, job, err) < 0 || put_done(q, finish, err) < 0 ||
+	    put_presence(q, finish, job, err) < 0)
 		return -1;
 	count_job(q, job->cache, job->state, JOB_DONE);
 	if (chore_start(q, CHORE_WAKE, job->path, job->cache, now, err) < 0 ||

@@ -17,7 +17,7 @@ static void count_leftover(struct queue_db *q, int64_t cache_id, int64_t change)
 		q->op.changed_caches |= (uint64_t)1 << number;
 }
 
-static int keep_note(struct queue_db *q, const struct job *job, struct error *err)
+int leftover_keep(struct queue_db *q, const struct job *job, struct error *err)
 {
 	STMT(st, q->db,
 	     "INSERT INTO leftover (cache, note, made) SELECT cache, upload_id, :now FROM job"
@@ -36,7 +36,7 @@ int job_drop(struct queue_db *q, const struct job *job, struct error *err)
 {
 	STMT(st, q->db, "DELETE FROM job WHERE id = :id");
 
-	if (keep_note(q, job, err) < 0)
+	if (leftover_keep(q, job, err) < 0)
 		return -1;
 	stmt_bind_int(st, ":id", job->id);
 	if (stmt_run(st, err) < 0)

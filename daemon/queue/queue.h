@@ -271,8 +271,8 @@ struct queue_claim {
 };
 
 /* QUEUE_NOTE: what the put of a claimed job's NAR leaves on the cache if it does not end. It comes with the
- * job whenever that is claimed, until its NAR is sent or it is done. If the job goes before that, it is a
- * leftover. */
+ * job whenever that is claimed, until its NAR is sent or it is done. If the job goes before that, or its NAR
+ * was there without it, it is a leftover. */
 struct queue_note {
 	struct queue_op op;
 	int64_t job_id;

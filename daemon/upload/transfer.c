@@ -543,6 +543,8 @@ static void on_abandoned(struct backend_op *op)
 		return;
 	}
 	cache_answered(u->cache, BREAKER_ASK, u->is_probe);
+	free(u->job.upload_id);
+	u->job.upload_id = NULL;
 	if (u->closing)
 		record_release(u);
 	else

@@ -1151,6 +1151,42 @@ static uint64_t n_leftovers(void)
 	return queue_cache_counts(queue, MAIN)->leftovers;
 }
 
+static void what_a_put_left_that_found_its_nar_there_is_a_leftover(void **state)
+{
+	struct queue_publish op = { .now_unix_s = now };
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	note(job.id, "nar/1 up");
+	job.upload_id = strdup("nar/1 up");
+	job.nar_sent = true;
+	op.job = &job;
+	must_run(&op.op, QUEUE_PUBLISH);
+	assert_int_equal(op.verdict, PUBLISH_YES);
+	assert_int_equal(n_leftovers(), 1);
+	finish(&job);
+	assert_int_equal(n_leftovers(), 1);
+	reopen();
+	next_leftover(MAIN, 0, "nar/1 up");
+}
+
+/* Its narinfo was there already, and only the NAR in doubt. */
+static void so_it_is_if_the_job_is_done_by_that(void **state)
+{
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 1 });
+	job = take(1);
+	note(job.id, "nar/1 up");
+	job.upload_id = strdup("nar/1 up");
+	finish_at(&job, JOB_PRESENT, MAIN);
+	assert_int_equal(n_leftovers(), 1);
+	next_leftover(MAIN, 0, "nar/1 up");
+}
+
 /* Of three, the last goes because it is forgotten, the second with it, and the first is needed still. */
 static void what_a_forgotten_put_left_stays_until_somebody_took_it_away(void **state)
 {
@@ -2997,6 +3033,8 @@ int main(void)
 		TEST(no_job_is_put_off_for_longer_than_two_hours),
 		TEST(a_path_that_waits_for_its_time_is_not_sooner_for_being_handed_over_again),
 		TEST(what_a_put_left_comes_with_its_job_until_the_nar_is_sent),
+		TEST(what_a_put_left_that_found_its_nar_there_is_a_leftover),
+		TEST(so_it_is_if_the_job_is_done_by_that),
 		TEST(what_a_forgotten_put_left_stays_until_somebody_took_it_away),
 		TEST(a_put_that_left_nothing_leaves_nothing_when_it_is_forgotten),
 		TEST(what_was_left_on_a_removed_cache_waits_a_month_for_it_to_come_back),
