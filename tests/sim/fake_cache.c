@@ -8,10 +8,12 @@
 
 #include "common/store_path.h"
 #include "daemon/backend/backend.h"
+#include "daemon/backend/kind.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/format/nixbase32.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_loop.h"
+#include "tests/sim/fake_parts.h"
 #include "tests/sim/life.h"
 #include "tests/sim/sha256.h"
 
@@ -32,12 +34,15 @@ struct cache {
 	unsigned infos[STORE_PATHS_MAX];   /* 1 + the content of its NAR; 0: not there */
 	uint64_t lost_ms[STORE_PATHS_MAX]; /* when its narinfo was deleted; 0: never */
 	bool uses_upstream;
+	bool is_whole;    /* its puts make NAR and narinfo at once */
+	bool takes_parts; /* some of its puts are uploads in parts */
 	const struct cache_config *config;
 	uint64_t n_calls;
 };
 
-enum verb { PREPARE, FIND_INFO, FIND_NAR, PUT_NAR, PUT_INFO };
-static const char *const verb_names[] = { "prepare", "find-info", "find-nar", "put-nar", "put-info" };
+enum verb { PREPARE, FIND_INFO, FIND_NAR, ABANDON, PUT_NAR, PUT_INFO, PUT_WHOLE };
+static const char *const verb_names[] = { "prepare", "find-info", "find-nar", "abandon",
+	                                  "put-nar", "put-info",  "put-whole" };
 
 struct call {
 	struct fake_event event;
@@ -48,6 +53,9 @@ struct call {
 	struct body *body;
 	struct body_watch watch;
 	char *text;
+	struct fake_parts *parts;
+	bool awaits_note;
+	struct error note_err; /* its note could not be written down */
 };
 
 struct fake_backend {
@@ -66,6 +74,11 @@ void fake_cache_init(bool has_upstream)
 {
 	memset(caches, 0, sizeof(caches));
 	memset(cache_faults, 0, sizeof(cache_faults));
+	fake_parts_init();
+	for (unsigned i = 0; i < CACHES_MAX; i++) {
+		caches[i].is_whole = chance_one_in(4);
+		caches[i].takes_parts = !caches[i].is_whole && chance_one_in(3);
+	}
 	for (unsigned i = 0; has_upstream && i < store_model.n_paths; i++) {
 		bool in[STORE_PATHS_MAX] = { false };
 
@@ -144,19 +157,25 @@ static bool nar_is_there(unsigned cache, unsigned content)
 	return nar->is_there;
 }
 
-/* I2 for the narinfo of PATH. */
-static void check_info(unsigned cache, unsigned path)
+/* I2 for what PATH refers to. */
+static void check_closure(unsigned cache, unsigned path)
 {
 	const struct store_path *p = &store_model.paths[path];
 
-	if (!nar_is_there(cache, caches[cache].infos[path] - 1) &&
-	    !is_trusted(cache, caches[cache].nars[caches[cache].infos[path] - 1].lost_ms))
-		violated("I2", "cache %u has the narinfo of %u and not its NAR", cache, path);
 	for (unsigned i = 0; i < p->n_refs; i++)
 		if (!fake_cache_has(cache, p->refs[i]))
 			violated("I2",
 			         "cache %u has the narinfo of %u, but not that of %u, which it refers to",
 			         cache, path, p->refs[i]);
+}
+
+/* I2 for the narinfo of PATH. */
+static void check_info(unsigned cache, unsigned path)
+{
+	if (!nar_is_there(cache, caches[cache].infos[path] - 1) &&
+	    !is_trusted(cache, caches[cache].nars[caches[cache].infos[path] - 1].lost_ms))
+		violated("I2", "cache %u has the narinfo of %u and not its NAR", cache, path);
+	check_closure(cache, path);
 }
 
 bool fake_cache_has_lost(unsigned cache)
@@ -212,15 +231,15 @@ static void store_nar(const struct call *call)
 	free(data);
 }
 
-static void check_references(const struct narinfo *narinfo, unsigned path)
+static void check_references(const struct path_info *info, unsigned path)
 {
 	const struct store_path *p = &store_model.paths[path];
 
-	if (narinfo->info.n_references != p->n_refs + p->refers_to_itself)
-		violated("I7", "the narinfo of %u has %zu references, not %u", path,
-		         narinfo->info.n_references, p->n_refs + p->refers_to_itself);
-	for (size_t i = 0; i < narinfo->info.n_references; i++) {
-		unsigned ref = fake_store_number(narinfo->info.references[i]);
+	if (info->n_references != p->n_refs + p->refers_to_itself)
+		violated("I7", "the narinfo of %u has %zu references, not %u", path, info->n_references,
+		         p->n_refs + p->refers_to_itself);
+	for (size_t i = 0; i < info->n_references; i++) {
+		unsigned ref = fake_store_number(info->references[i]);
 		bool is_known = p->refers_to_itself && ref == path;
 
 		for (unsigned k = 0; k < p->n_refs; k++)
@@ -228,6 +247,13 @@ static void check_references(const struct narinfo *narinfo, unsigned path)
 		if (!is_known)
 			violated("I7", "the narinfo of %u refers to %u", path, ref);
 	}
+}
+
+static void show_info(const struct call *call)
+{
+	n_stored++;
+	caches[call->cache].infos[call->path] = 1 + call->content;
+	check_info(call->cache, call->path);
 }
 
 static void store_info(const struct call *call)
@@ -248,11 +274,17 @@ static void store_info(const struct call *call)
 	    narinfo.file_size != nar->size && !is_trusted(call->cache, nar->lost_ms))
 		violated("I7", "the narinfo of %u says %llu bytes, the NAR has %llu", call->path,
 		         (unsigned long long)narinfo.file_size, (unsigned long long)nar->size);
-	check_references(&narinfo, call->path);
+	check_references(&narinfo.info, call->path);
 	narinfo_fini(&narinfo);
-	n_stored++;
-	caches[call->cache].infos[call->path] = 1 + call->content;
-	check_info(call->cache, call->path);
+	show_info(call);
+}
+
+static void store_whole(const struct call *call)
+{
+	if (caches[call->cache].infos[call->path] > 0)
+		return;
+	store_nar(call);
+	show_info(call);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
@@ -319,7 +351,9 @@ static void answer_put(const struct call *call, struct backend_op *op)
 {
 	struct object *nar = &caches[call->cache].nars[call->content];
 
-	if (call->verb == PUT_INFO) {
+	if (call->verb == PUT_WHOLE) {
+		store_whole(call);
+	} else if (call->verb == PUT_INFO) {
 		op->found = caches[call->cache].infos[call->path] > 0;
 		store_info(call);
 	} else if (nar_is_there(call->cache, call->content)) {
@@ -349,8 +383,12 @@ static void answer(const struct call *call, struct backend_op *op)
 		op->found = nar_is_there(call->cache, call->content) && !denies;
 		op->file_size = op->found ? caches[call->cache].nars[call->content].size : 0;
 		return;
+	case ABANDON:
+		call->parts->is_open = false;
+		return;
 	case PUT_NAR:
 	case PUT_INFO:
+	case PUT_WHOLE:
 		answer_put(call, op);
 		return;
 	}
@@ -362,28 +400,46 @@ static void store(const struct call *call)
 		store_nar(call);
 	else if (call->verb == PUT_INFO)
 		store_info(call);
+	else if (call->verb == PUT_WHOLE)
+		store_whole(call);
+	else if (call->verb == ABANDON)
+		call->parts->is_open = false;
 }
 
 /* Has all of it been sent? */
 static bool is_whole(const struct call *call)
 {
-	return call->body == NULL || body_state(call->body) == BODY_ENDED;
+	return call->body == NULL || (body_state(call->body) == BODY_ENDED && !call->awaits_note);
+}
+
+/* What becomes of an upload in parts whose put ends: complete, or aborted as well as that goes, but for one
+ * that was canceled. */
+static void end_parts(const struct call *call, const struct backend_op *op, bool is_stored)
+{
+	if (call->verb != PUT_NAR || call->parts == NULL)
+		return;
+	call->parts->is_sent = false;
+	if (is_stored || (op->err.kind != ERROR_CANCELED && !chance_one_in(3)))
+		call->parts->is_open = false;
 }
 
 static void decide(const struct call *call, struct backend_op *op)
 {
 	bool stores = is_whole(call) && chance_one_in(cache_faults[call->cache].lose_one_in);
 
-	if (call->body != NULL && body_state(call->body) == BODY_FAILED) {
+	if (call->note_err.kind != ERROR_NONE)
+		op->err = call->note_err;
+	else if (call->body != NULL && body_state(call->body) == BODY_FAILED)
 		op->err = *body_error(call->body);
-		return;
-	}
-	if (!is_whole(call) || (call->is_canceled && chance_one_in(2)))
+	else if (!is_whole(call) || (call->is_canceled && chance_one_in(2)))
 		error_set(&op->err, ERROR_CANCELED, "canceled");
 	else if (!is_faulty(call, op))
 		answer(call, op);
-	if ((op->err.kind == ERROR_CANCELED || op->err.kind == ERROR_TRANSIENT) && stores)
+	stores = stores && call->note_err.kind == ERROR_NONE &&
+	         (op->err.kind == ERROR_CANCELED || op->err.kind == ERROR_TRANSIENT);
+	if (stores)
 		store(call);
+	end_parts(call, op, stores || (op->err.kind == ERROR_NONE && !op->found));
 }
 
 static void on_answer(struct fake_event *event)
@@ -483,19 +539,65 @@ static void check_filters(const struct call *call)
 		         name_of(call->cache), call->path);
 }
 
+static void send_body(struct call *call)
+{
+	body_watch(call->body, &call->watch, on_body);
+	if (body_state(call->body) != BODY_GROWING)
+		answer_soon(call);
+}
+
+static void on_parts_begun(struct fake_event *event)
+{
+	struct call *call = CONTAINER_OF(event, struct call, event);
+
+	call->parts = fake_parts_begin(call->cache);
+	call->awaits_note = true;
+	trace("%s begins %s for %u", name_of(call->cache), call->parts->note, call->path);
+	call->op->note(call->op, call->parts->note);
+}
+
+static void fake_put_noted(struct backend_op *op, const struct error *err)
+{
+	struct call *call = op->call;
+
+	call->awaits_note = false;
+	if (err->kind == ERROR_NONE)
+		call->parts->is_noted = true;
+	else
+		call->note_err = *err;
+	if (call->is_canceled || err->kind != ERROR_NONE)
+		answer_soon(call);
+	else
+		send_body(call);
+}
+
 static void fake_put_nar(struct backend *backend, struct backend_op *op, const struct backend_object *object,
                          struct body *body)
 {
-	struct call *call = call_begin(backend, op, PUT_NAR);
+	struct call *call =
+		call_begin(backend, op, backend->ops->kind == PUBLISH_WHOLE ? PUT_WHOLE : PUT_NAR);
 
 	call->path = fake_store_number(object->info->path);
 	call->content = content_of(call->cache, object);
 	check_puts(call);
 	check_filters(call);
 	call->body = body_ref(body);
-	body_watch(body, &call->watch, on_body);
-	if (body_state(body) != BODY_GROWING)
-		answer_soon(call);
+	if (call->verb == PUT_WHOLE) {
+		check_closure(call->cache, call->path);
+		check_references(object->info, call->path);
+	}
+	if (backend->ops->abandon_start != NULL && op->note != NULL && chance_one_in(2))
+		fake_event_in(&call->event, chance_below(30), on_parts_begun);
+	else
+		send_body(call);
+}
+
+static void fake_abandon(struct backend *backend, struct backend_op *op, const char *note)
+{
+	struct call *call = call_begin(backend, op, ABANDON);
+
+	call->parts = fake_parts_abandon(call->cache, note);
+	answer_soon(call);
 }
 
 static void fake_put_info(struct backend *backend, struct backend_op *op, const struct backend_object *object,
@@ -518,6 +620,8 @@ static void fake_cancel(struct backend_op *op)
 	if (call == NULL)
 		return;
 	call->is_canceled = true;
+	if (call->awaits_note)
+		return;
 	fake_event_take_back(&call->event);
 	fake_event_in(&call->event, chance_below(5), on_answer);
 }
@@ -535,16 +639,19 @@ void fake_cache_cut_off(void)
 
 		if (call == NULL)
 			continue;
-		if (is_whole(call) && chance_one_in(2))
+		if (is_whole(call) && chance_one_in(2)) {
 			store(call);
+			end_parts(call, call->op, true);
+		}
 		fake_event_take_back(&call->event);
 		calls[i] = NULL;
 	}
+	fake_parts_cut_off();
 }
 
 /* ---- backend.h, http.h ------------------------------------------------------------------------------- */
 
-static const struct backend_ops fake_ops = {
+static const struct backend_ops plain_ops = {
 	.kind = PUBLISH_SEPARATE,
 	.prepare_start = fake_prepare,
 	.find_info_start = fake_find_info,
@@ -554,13 +661,42 @@ static const struct backend_ops fake_ops = {
 	.cancel = fake_cancel,
 	.close = fake_close,
 };
+static const struct backend_ops parts_ops = {
+	.kind = PUBLISH_SEPARATE,
+	.prepare_start = fake_prepare,
+	.find_info_start = fake_find_info,
+	.find_nar_start = fake_find_nar,
+	.put_nar_start = fake_put_nar,
+	.put_noted = fake_put_noted,
+	.abandon_start = fake_abandon,
+	.put_info_start = fake_put_info,
+	.cancel = fake_cancel,
+	.close = fake_close,
+};
+static const struct backend_ops whole_ops = {
+	.kind = PUBLISH_WHOLE,
+	.prepare_start = fake_prepare,
+	.find_info_start = fake_find_info,
+	.find_nar_start = op_find_nothing_start,
+	.put_nar_start = fake_put_nar,
+	.put_info_start = op_put_nothing_start,
+	.cancel = fake_cancel,
+	.close = fake_close,
+};
+
+static const struct backend_ops *ops_of(unsigned cache)
+{
+	if (caches[cache].is_whole)
+		return &whole_ops;
+	return caches[cache].takes_parts ? &parts_ops : &plain_ops;
+}
 
 static int open_number(struct backend **ret, struct loop *loop, unsigned number)
 {
 	struct fake_backend *fake = calloc(1, sizeof(*fake));
 
 	assert(fake != NULL);
-	*fake = (struct fake_backend){ .backend = { .ops = &fake_ops, .loop = loop }, .number = number };
+	*fake = (struct fake_backend){ .backend = { .ops = ops_of(number), .loop = loop }, .number = number };
 	*ret = &fake->backend;
 	return 0;
 }

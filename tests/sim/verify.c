@@ -10,6 +10,7 @@
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_cache.h"
 #include "tests/sim/fake_loop.h"
+#include "tests/sim/fake_parts.h"
 #include "tests/sim/hooks.h"
 #include "tests/sim/life.h"
 #include "tests/support/crash_vfs.h"
@@ -199,24 +200,59 @@ static void verify_row(sqlite3 *db, sqlite3_stmt *st, const struct promise *prom
 		fail_sql(db, "reading");
 }
 
+static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
+		fail_sql(db, sql);
+	return st;
+}
+
+static void verify_rows(sqlite3 *db)
+{
+	sqlite3_stmt *st = prepare(db, "SELECT 1 FROM root WHERE request = ? AND path IN (?, ?)");
+
+	for (unsigned i = 0; i < n_promises; i++)
+		if (promises[i].request_id > 0 && !promises[i].is_excused && !promise_is_kept(&promises[i]))
+			verify_row(db, st, &promises[i]);
+	sqlite3_finalize(st);
+}
+
+/* What lies on a cache in parts can be found again. */
+static void verify_notes(sqlite3 *db)
+{
+	sqlite3_stmt *st = prepare(db, "SELECT 1 FROM job WHERE upload_id = ?1"
+	                               " UNION SELECT 1 FROM leftover WHERE note = ?1");
+	const struct fake_parts *parts = NULL;
+	int rc;
+
+	while ((parts = fake_parts_left(parts)) != NULL) {
+		sqlite3_reset(st);
+		sqlite3_bind_text(st, 1, parts->note, -1, SQLITE_STATIC);
+		rc = sqlite3_step(st);
+		if (rc == SQLITE_DONE)
+			violated("the leftovers", "%s lies on cache %u, and is not in the queue", parts->note,
+			         parts->cache);
+		if (rc != SQLITE_ROW)
+			fail_sql(db, "reading");
+	}
+	sqlite3_finalize(st);
+}
+
 void verify_queue_file(void)
 {
 	sqlite3 *db = NULL;
-	sqlite3_stmt *st = NULL;
 	bool any = false;
 
 	for (unsigned i = 0; i < n_promises; i++)
 		any = any || promises[i].request_id > 0;
 	if (!any)
 		return;
-	if (sqlite3_open_v2(life_queue_path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(db, "SELECT 1 FROM root WHERE request = ? AND path IN (?, ?)", -1, &st,
-	                       NULL) != SQLITE_OK)
+	if (sqlite3_open_v2(life_queue_path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
 		fail_sql(db, "opening");
-	for (unsigned i = 0; i < n_promises; i++)
-		if (promises[i].request_id > 0 && !promises[i].is_excused && !promise_is_kept(&promises[i]))
-			verify_row(db, st, &promises[i]);
-	sqlite3_finalize(st);
+	verify_rows(db);
+	verify_notes(db);
 	sqlite3_close(db);
 	crash_vfs_kill(); /* the daemon recovers the log by itself */
 }
@@ -242,7 +278,7 @@ bool verify_is_done(void)
 	const char *root;
 
 	for (size_t i = 0; i < life.config.n_caches; i++)
-		if (n_unfinished(i) > 0)
+		if (n_unfinished(i) > 0 || queue_cache_counts(life.queue, i)->leftovers > 0)
 			return false;
 	return n_unfinished_roots() == 0 && fake_root_count(&root) == 0 && spool_is_empty();
 }
@@ -294,6 +330,9 @@ void verify_stuck(void)
 			         (unsigned long long)counts->jobs[JOB_BLOCKED],
 			         (unsigned long long)counts->jobs[JOB_FAILED]);
 	}
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		if (queue_cache_counts(life.queue, i)->leftovers > 0)
+			violated("the leftovers", "those of cache %zu are not taken away", i);
 	if (n_unfinished_roots() > 0)
 		violated("I10", "%llu roots are stuck, none of them with a job",
 		         (unsigned long long)n_unfinished_roots());
@@ -304,7 +343,11 @@ void verify_stuck(void)
 
 void verify_end(void)
 {
+	const struct fake_parts *parts = fake_parts_left(NULL);
+
 	fake_cache_check();
+	if (parts != NULL)
+		violated("the leftovers", "all is done, and %s lies on cache %u", parts->note, parts->cache);
 	for (unsigned i = 0; i < n_promises; i++)
 		if (!promises[i].is_excused && !promise_is_kept(&promises[i]))
 			violated("I4", "%u was %s, all is done, and it is not everywhere", promises[i].path,
