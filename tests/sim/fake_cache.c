@@ -17,9 +17,10 @@
 #include "tests/sim/life.h"
 #include "tests/sim/sha256.h"
 
-#define CALLS_MAX 256
-#define LATE_MS   300000 /* from the verdict until a narinfo is there, at most */
-#define TWIN_MS   20000  /* until the object of somebody else is there, at most */
+#define CALLS_MAX      256
+#define ASK_FROM_BYTES (1 << 20) /* larger NARs are asked for before they are sent */
+#define LATE_MS        300000    /* from the verdict until a narinfo is there, at most */
+#define TWIN_MS        20000     /* until the object of somebody else is there, at most */
 
 struct object {
 	bool is_there;
@@ -34,6 +35,8 @@ struct cache {
 	unsigned infos[STORE_PATHS_MAX];   /* 1 + the content of its NAR; 0: not there */
 	uint64_t lost_ms[STORE_PATHS_MAX]; /* when its narinfo was deleted; 0: never */
 	bool uses_upstream;
+	/* What this life of the daemon was told to be there, and of which it heard nothing else since. */
+	bool told_infos[STORE_PATHS_MAX], told_nars[STORE_CONTENTS_MAX];
 	bool is_whole;    /* its puts make NAR and narinfo at once */
 	bool takes_parts; /* some of its puts are uploads in parts */
 	const struct cache_config *config;
@@ -112,10 +115,12 @@ void fake_cache_lose(unsigned cache, unsigned path)
 		return;
 	trace("cache-%u loses %u", cache, path);
 	c->infos[path] = 0;
+	c->told_infos[path] = false;
 	if (has_info)
 		c->lost_ms[path] = fake_now_ms();
 	if (!has_info || chance_one_in(2)) {
 		nar->is_there = false;
+		c->told_nars[nar - c->nars] = false;
 		nar->appears_ms = 0;
 		nar->lost_ms = fake_now_ms();
 	}
@@ -249,6 +254,22 @@ static void check_references(const struct path_info *info, unsigned path)
 	}
 }
 
+/* What a narinfo says of its file is so: of a file of somebody else only the size can be known. */
+static void check_file(const char *text, const struct narinfo *narinfo, const struct object *nar,
+                       unsigned path)
+{
+	static const char field[] = "\nFileHash: sha256:";
+	const char *said = strstr(text, field);
+	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	if (narinfo->file_size > 0 && narinfo->file_size != nar->size)
+		violated("I7", "the narinfo of %u says %llu bytes, the NAR has %llu", path,
+		         (unsigned long long)narinfo->file_size, (unsigned long long)nar->size);
+	nixbase32_encode(hash, nar->hash, SHA256_BYTES);
+	if (said != NULL && strncmp(said + strlen(field), hash, strlen(hash)) != 0)
+		violated("I7", "the narinfo of %u has the hash of another file", path);
+}
+
 static void show_info(const struct call *call)
 {
 	n_stored++;
@@ -270,10 +291,8 @@ static void store_info(const struct call *call)
 	    narinfo.info.nar_size != fake_store_nar_size(call->content))
 		violated("I7", "the narinfo of %u names another NAR", call->path);
 	/* Ours can have been deleted, and another have come in its place. */
-	if (nar_is_there(call->cache, call->content) && narinfo.file_size > 0 &&
-	    narinfo.file_size != nar->size && !is_trusted(call->cache, nar->lost_ms))
-		violated("I7", "the narinfo of %u says %llu bytes, the NAR has %llu", call->path,
-		         (unsigned long long)narinfo.file_size, (unsigned long long)nar->size);
+	if (nar_is_there(call->cache, call->content) && !is_trusted(call->cache, nar->lost_ms))
+		check_file(call->text, &narinfo, nar, call->path);
 	check_references(&narinfo.info, call->path);
 	narinfo_fini(&narinfo);
 	show_info(call);
@@ -369,6 +388,14 @@ static void answer_put(const struct call *call, struct backend_op *op)
 	}
 }
 
+static void name_nar(struct backend_op *op, unsigned content)
+{
+	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
+
+	nixbase32_encode(hash, fake_store_nar_hash(content), SHA256_BYTES);
+	snprintf(op->nar_url, sizeof(op->nar_url), "nar/%s.nar.zst", hash);
+}
+
 static void answer(const struct call *call, struct backend_op *op)
 {
 	bool denies = chance_one_in(cache_faults[call->cache].deny_one_in);
@@ -378,6 +405,8 @@ static void answer(const struct call *call, struct backend_op *op)
 		return;
 	case FIND_INFO:
 		op->found = caches[call->cache].infos[call->path] > 0 && !denies;
+		if (op->found)
+			name_nar(op, caches[call->cache].infos[call->path] - 1);
 		return;
 	case FIND_NAR:
 		op->found = nar_is_there(call->cache, call->content) && !denies;
@@ -442,6 +471,23 @@ static void decide(const struct call *call, struct backend_op *op)
 	end_parts(call, op, stores || (op->err.kind == ERROR_NONE && !op->found));
 }
 
+/* Remembers what an answer without a fault says of what is there. */
+static void tell(const struct call *call, const struct backend_op *op)
+{
+	struct cache *c = &caches[call->cache];
+
+	if (call->verb == FIND_INFO)
+		c->told_infos[call->path] = op->found;
+	else if (call->verb == PUT_INFO || call->verb == PUT_WHOLE)
+		c->told_infos[call->path] = true;
+	else if (call->verb == FIND_NAR || call->verb == PUT_NAR)
+		c->told_nars[call->content] = op->found || call->verb == PUT_NAR;
+	/* Then the narinfos that name it are in doubt. */
+	for (unsigned i = 0; call->verb == FIND_NAR && !op->found && i < store_model.n_paths; i++)
+		if (c->infos[i] == 1 + call->content)
+			c->told_infos[i] = false;
+}
+
 static void on_answer(struct fake_event *event)
 {
 	struct call *call = CONTAINER_OF(event, struct call, event);
@@ -450,7 +496,10 @@ static void on_answer(struct fake_event *event)
 	op->err = (struct error){ 0 };
 	op->is_server_fault = op->found = false;
 	op->file_size = 0;
+	op->nar_url[0] = '\0';
 	decide(call, op);
+	if (op->err.kind == ERROR_NONE)
+		tell(call, op);
 	trace("%s %s path %u: %s%s", name_of(call->cache), verb_names[call->verb], call->path,
 	      op->err.kind != ERROR_NONE ? op->err.text
 	      : op->found                ? "found"
@@ -531,6 +580,20 @@ static void check_puts(const struct call *call)
 		violated("I6", "%s: %u puts at once", name_of(call->cache), n);
 }
 
+/* I7: that it is there is believed. A small NAR is sent without a question, and then found. */
+static void check_overwrites(const struct call *call)
+{
+	const struct cache *c = &caches[call->cache];
+
+	if (call->verb != PUT_NAR && c->told_infos[call->path] && c->infos[call->path] > 0)
+		violated("I7", "%s: %s of %u, whose narinfo it said to have", name_of(call->cache),
+		         verb_names[call->verb], call->path);
+	if (call->verb == PUT_NAR && c->told_nars[call->content] &&
+	    nar_is_there(call->cache, call->content) && fake_store_nar_size(call->content) >= ASK_FROM_BYTES)
+		violated("I7", "%s: the large NAR of %u is sent, which it said to have", name_of(call->cache),
+		         call->path);
+}
+
 static void check_filters(const struct call *call)
 {
 	if (policy_withholds(life.filters, call->cache, store_model.paths[call->path].text,
@@ -580,6 +643,7 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 	call->path = fake_store_number(object->info->path);
 	call->content = content_of(call->cache, object);
 	check_puts(call);
+	check_overwrites(call);
 	check_filters(call);
 	call->body = body_ref(body);
 	if (call->verb == PUT_WHOLE) {
@@ -609,6 +673,7 @@ static void fake_put_info(struct backend *backend, struct backend_op *op, const 
 	call->content = content_of(call->cache, object);
 	call->text = strndup(text, len);
 	check_puts(call);
+	check_overwrites(call);
 	check_filters(call);
 	answer_soon(call);
 }
@@ -631,6 +696,14 @@ static void fake_close(struct backend *backend)
 	free(CONTAINER_OF(backend, struct fake_backend, backend));
 }
 
+void fake_cache_begin_life(void)
+{
+	for (unsigned i = 0; i < CACHES_MAX; i++) {
+		memset(caches[i].told_infos, 0, sizeof(caches[i].told_infos));
+		memset(caches[i].told_nars, 0, sizeof(caches[i].told_nars));
+	}
+}
+
 /* A put whose last byte had gone may still arrive; the daemon never hears of it. */
 void fake_cache_cut_off(void)
 {
@@ -647,6 +720,7 @@ void fake_cache_cut_off(void)
 		calls[i] = NULL;
 	}
 	fake_parts_cut_off();
+	fake_cache_begin_life();
 }
 
 /* ---- backend.h, http.h ------------------------------------------------------------------------------- */

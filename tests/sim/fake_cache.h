@@ -31,6 +31,8 @@ extern struct cache_faults cache_faults[CACHES_MAX + 1];
 void fake_cache_init(bool has_upstream);
 /* Cache NUMBER of the configuration of this life. */
 void fake_cache_configure(const struct cache_config *config, unsigned number, bool uses_upstream);
+/* The daemon that starts was told nothing yet. */
+void fake_cache_begin_life(void);
 /* The daemon died: what was on its way arrives, or does not. */
 void fake_cache_cut_off(void);
 /* From now on everything works. */

@@ -222,6 +222,7 @@ static int open_intake(struct error *err)
 int life_open(struct error *err)
 {
 	trace("starts");
+	fake_cache_begin_life();
 	life.is_ready = life.is_closing = false;
 	if (loop_init(&life.loop, err) < 0 || open_queue(err) < 0)
 		return -1;
