@@ -515,7 +515,7 @@ static void answer_soon(struct call *call)
 	bool is_slow = chance_one_in(cache_faults[call->cache].slow_one_in);
 
 	if (!call->event.is_set)
-		fake_event_in(&call->event, is_slow ? chance_below(60000) : chance_below(30), on_answer);
+		fake_answer_in(&call->event, is_slow ? chance_below(60000) : chance_below(30), on_answer);
 }
 
 static void on_body(struct body_watch *watch)
@@ -651,7 +651,7 @@ static void fake_put_nar(struct backend *backend, struct backend_op *op, const s
 		check_references(object->info, call->path);
 	}
 	if (backend->ops->abandon_start != NULL && op->note != NULL && chance_one_in(2))
-		fake_event_in(&call->event, chance_below(30), on_parts_begun);
+		fake_answer_in(&call->event, chance_below(30), on_parts_begun);
 	else
 		send_body(call);
 }
@@ -688,7 +688,7 @@ static void fake_cancel(struct backend_op *op)
 	if (call->awaits_note)
 		return;
 	fake_event_take_back(&call->event);
-	fake_event_in(&call->event, chance_below(5), on_answer);
+	fake_answer_in(&call->event, chance_below(5), on_answer);
 }
 
 static void fake_close(struct backend *backend)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "daemon/intake/parts.h"
 #include "daemon/upload/transfer.h"
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_cache.h"
@@ -34,6 +35,61 @@ static void verify_counts(size_t cache)
 		if (counts->jobs[s] > INT64_MAX)
 			violated("I4", "fewer than no jobs of cache %zu are %s", cache,
 			         job_state_name((enum job_state)s));
+}
+
+static uint64_t n_unfinished(size_t cache)
+{
+	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
+
+	return counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED] + counts->jobs[JOB_SENT] +
+	       counts->jobs[JOB_BLOCKED] + counts->jobs[JOB_FAILED];
+}
+
+/* I10: whatever waits, waits for something. Looked at when there is nothing left to do at once. */
+static void verify_waits(size_t cache)
+{
+	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
+	const struct upload_cache *c = &life.uploader->caches[cache];
+	uint64_t n_due = counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED];
+
+	if (c->n_uploads > 0 || c->is_claiming || queue_paused_until_unix_s(life.queue, cache) == INT64_MAX)
+		return;
+	if (n_due > 0 && !timer_is_set(&c->due))
+		violated("I10", "%llu jobs of cache %zu are ready or delayed, and no timer is set",
+		         (unsigned long long)n_due, cache);
+	if (n_due == 0 && counts->jobs[JOB_SENT] > 0 && counts->jobs[JOB_BLOCKED] == 0 &&
+	    counts->jobs[JOB_FAILED] == 0 && queue_root_count(life.queue, ROOT_RESOLVING) == 0 &&
+	    queue_root_count(life.queue, ROOT_FAILED) == 0) /* a failed one was to see to what is missing */
+		violated("I10", "%llu NARs of cache %zu are sent, and nothing is left that they wait for",
+		         (unsigned long long)counts->jobs[JOB_SENT], cache);
+}
+
+static void verify_roots_wait(void)
+{
+	const struct resolve *resolve = &life.intake->resolve;
+	uint64_t n_jobs = 0;
+
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		n_jobs += n_unfinished(i);
+	if (n_jobs == 0 && queue_root_count(life.queue, ROOT_QUEUED) > 0)
+		violated("I10", "%llu roots are queued, and there is no job",
+		         (unsigned long long)queue_root_count(life.queue, ROOT_QUEUED));
+	if (queue_root_count(life.queue, ROOT_RESOLVING) > 0 && !resolve->is_claiming &&
+	    resolve->batch == NULL && !timer_is_set(&resolve->due))
+		violated("I10", "%llu roots are to be resolved, and no timer is set",
+		         (unsigned long long)queue_root_count(life.queue, ROOT_RESOLVING));
+}
+
+/* Where the queue could not write, it says so for a minute, and the rest comes with what is written next. */
+static void verify_rest(void)
+{
+	if (!life.is_ready || life.is_closing || !fake_loop_is_idle() || queue_fault(life.queue) != NULL)
+		return;
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		verify_waits(i);
+	/* What is meant for a cache that is not configured waits for that. */
+	if (life.config.n_caches == life.n_caches)
+		verify_roots_wait();
 }
 
 /* I10: what is ready is taken up, or the cache is paused. */
@@ -142,6 +198,7 @@ void verify_turn(void)
 		verify_counts(i);
 		verify_moves(i);
 	}
+	verify_rest();
 }
 
 void verify_deleted(const bool deleted[STORE_PATHS_MAX])
@@ -258,14 +315,6 @@ void verify_queue_file(void)
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------- */
-
-static uint64_t n_unfinished(size_t cache)
-{
-	const struct queue_counts *counts = queue_cache_counts(life.queue, cache);
-
-	return counts->jobs[JOB_READY] + counts->jobs[JOB_DELAYED] + counts->jobs[JOB_SENT] +
-	       counts->jobs[JOB_BLOCKED] + counts->jobs[JOB_FAILED];
-}
 
 static uint64_t n_unfinished_roots(void)
 {
