@@ -141,6 +141,11 @@ bool fake_cache_has(unsigned cache, unsigned path)
 	       (caches[cache].uses_upstream && caches[UPSTREAM].infos[path] > 0);
 }
 
+bool fake_cache_had(unsigned cache, unsigned path)
+{
+	return caches[cache].infos[path] > 0 || caches[cache].lost_ms[path] > 0;
+}
+
 uint64_t fake_cache_n_stored(void)
 {
 	return n_stored;

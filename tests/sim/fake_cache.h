@@ -45,7 +45,9 @@ void fake_cache_lose(unsigned cache, unsigned path);
 /* Is the narinfo of PATH on the cache, or in its upstream? Or may it be trusted to be there still, since it
  * was lost less than its presence-ttl ago? */
 bool fake_cache_has(unsigned cache, unsigned path);
-/* Did it ever? Then what it lost can be missed below any narinfo that is there. */
+/* Is it, or was it once? CACHE can be the upstream. */
+bool fake_cache_had(unsigned cache, unsigned path);
+/* Did it ever lose anything? Then what it lost can be missed below any narinfo that is there. */
 bool fake_cache_has_lost(unsigned cache);
 /* How often a narinfo came to be there. */
 uint64_t fake_cache_n_stored(void);

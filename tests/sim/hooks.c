@@ -215,6 +215,33 @@ bool spool_is_empty(void)
 	return is_empty;
 }
 
+static bool file_names(const char *name, const char *line)
+{
+	char path[900], *text = NULL;
+	struct error err;
+	bool is_found;
+
+	snprintf(path, sizeof(path), "%s/%s", life_spool_dir, name);
+	is_found = read_file(path, REQUEST_MAX_BYTES, &text, NULL, &err) == 0 && strstr(text, line) != NULL;
+	free(text);
+	return is_found;
+}
+
+bool spool_names(unsigned path)
+{
+	DIR *dir = opendir(life_spool_dir);
+	const struct dirent *entry;
+	bool is_found = false;
+	char line[128];
+
+	assert(dir != NULL);
+	snprintf(line, sizeof(line), " %s\n", store_model.paths[path].text);
+	while (!is_found && (entry = readdir(dir)) != NULL)
+		is_found = entry->d_name[0] != '.' && file_names(entry->d_name, line);
+	closedir(dir);
+	return is_found;
+}
+
 /* ---- a hook ------------------------------------------------------------------------------------------ */
 
 static void root_name(const struct hook *hook, unsigned i, char name[128])

@@ -40,6 +40,8 @@ void hooks_power_cut(void);
 /* Spool files whose removal is not durable may be there again. */
 void spool_power_cut(void);
 bool spool_is_empty(void);
+/* Does a file of the spool name PATH? */
+bool spool_names(unsigned path);
 
 const char *promise_name(const struct promise *promise);
 /* Is, or was, all of its closure where it was promised to be, or is there a filter that keeps it back? */

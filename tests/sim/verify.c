@@ -297,6 +297,93 @@ static void verify_notes(sqlite3 *db)
 	sqlite3_finalize(st);
 }
 
+/* Is there a filter that keeps back PATH, or what it needs? */
+static bool is_withheld(unsigned cache, unsigned path)
+{
+	bool in[STORE_PATHS_MAX] = { false };
+
+	fake_store_closure(path, in);
+	for (unsigned i = 0; i < store_model.n_paths; i++)
+		if (in[i] && policy_withholds(life.filters, cache, store_model.paths[i].text,
+		                              fake_store_nar_size(store_model.paths[i].content)))
+			return true;
+	return false;
+}
+
+static void verify_done_job(unsigned path, unsigned cache, enum job_result result)
+{
+	bool is_right = false;
+
+	switch (result) {
+	case JOB_UPLOADED:
+	case JOB_PRESENT:
+		is_right = fake_cache_had(cache, path);
+		break;
+	case JOB_IN_UPSTREAM:
+		is_right = fake_cache_had(UPSTREAM, path);
+		break;
+	case JOB_WITHHELD:
+		is_right = is_withheld(cache, path);
+		break;
+	}
+	if (!is_right)
+		violated("I3", "the job of %u on cache %u is done (%d), and it is not so", path, cache,
+		         result);
+}
+
+/* I3: what is done was seen by the cache, too. */
+static void verify_done_jobs(sqlite3 *db)
+{
+	sqlite3_stmt *st =
+		prepare(db, "SELECT p.path, c.identity, j.result FROM job j JOIN path p ON p.id = j.path"
+	                    " JOIN cache c ON c.id = j.cache WHERE j.state = 5");
+	int rc;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		const char *identity = (const char *)sqlite3_column_text(st, 1);
+
+		for (unsigned i = 0; i < life.n_caches; i++)
+			if (strcmp(life.whole.caches[i].identity, identity) == 0)
+				verify_done_job(fake_store_number((const char *)sqlite3_column_text(st, 0)),
+				                i, (enum job_result)sqlite3_column_int(st, 2));
+	}
+	if (rc != SQLITE_DONE)
+		fail_sql(db, "reading");
+	sqlite3_finalize(st);
+}
+
+static bool is_unfinished_root(sqlite3 *db, sqlite3_stmt *st, unsigned path)
+{
+	int rc;
+
+	sqlite3_reset(st);
+	sqlite3_bind_text(st, 1, store_model.paths[path].text, -1, SQLITE_STATIC);
+	rc = sqlite3_step(st);
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		fail_sql(db, "reading");
+	return rc == SQLITE_ROW;
+}
+
+/* I1: what is promised and not done yet, the next life can find. */
+static void verify_traces(sqlite3 *db)
+{
+	sqlite3_stmt *st = prepare(db, "SELECT 1 FROM root WHERE path = ? AND state < 3");
+
+	for (unsigned i = 0; i < n_promises; i++) {
+		const struct promise *p = &promises[i];
+		unsigned names[] = { p->path, p->derivation > 0 ? p->derivation : p->path };
+		bool is_found = p->is_excused || promise_is_kept(p);
+
+		for (size_t k = 0; k < N_ELEMENTS(names) && !is_found; k++)
+			is_found = is_unfinished_root(db, st, names[k]) || fake_root_leads_to(names[k]) ||
+			           spool_names(names[k]);
+		if (!is_found)
+			violated("I1", "%u was %s, and neither a row nor a root nor a spool file is left",
+			         p->path, promise_name(p));
+	}
+	sqlite3_finalize(st);
+}
+
 void verify_queue_file(void)
 {
 	sqlite3 *db = NULL;
@@ -310,6 +397,8 @@ void verify_queue_file(void)
 		fail_sql(db, "opening");
 	verify_rows(db);
 	verify_notes(db);
+	verify_done_jobs(db);
+	verify_traces(db);
 	sqlite3_close(db);
 	crash_vfs_kill(); /* the daemon recovers the log by itself */
 }

@@ -18,7 +18,8 @@ void verify_turn(void);
 void verify_deleted(const bool deleted[STORE_PATHS_MAX]);
 /* A link of the daemon's directory that named PATH is gone. */
 void verify_unrooted(unsigned path);
-/* The daemon is dead: what was acknowledged is in the file that is left (I1). */
+/* The daemon is dead: what was acknowledged is in the file that is left, what is promised can be found (I1),
+ * and what is done there is so (I3). */
 void verify_queue_file(void);
 /* Is nothing left to do, and no root of ours? */
 bool verify_is_done(void);

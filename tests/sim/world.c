@@ -305,6 +305,7 @@ static void look(void)
 {
 	if (life.queue == NULL && !w.start.is_set && !w.is_over) {
 		fake_loop_forget();
+		verify_queue_file();
 		w.boots = false;
 		start_in(1 + chance_below(2000));
 	}
@@ -366,6 +367,7 @@ void world_run(const char *dir)
 		verify_turn();
 		look();
 	}
+	verify_queue_file();
 	verify_end();
 }
 
