@@ -134,6 +134,27 @@ void hooks_root_failed(unsigned path)
 	}
 }
 
+void hooks_lose_queue(void)
+{
+	for (unsigned i = 0; i < n_promises; i++) {
+		promises[i].request_id = 0;
+		promises[i].lacks_row = true;
+	}
+	hooks_lose_roots();
+}
+
+void hooks_lose_roots(void)
+{
+	for (unsigned i = 0; i < n_promises; i++) {
+		struct promise *p = &promises[i];
+		unsigned named = p->derivation > 0 ? p->derivation : p->path;
+
+		if (p->lacks_row && !fake_root_leads_to(p->path) && !fake_root_leads_to(named) &&
+		    !spool_names(named))
+			p->is_excused = true;
+	}
+}
+
 void hooks_lose_cache(unsigned cache)
 {
 	for (unsigned i = 0; i < n_promises; i++) {
@@ -192,7 +213,8 @@ void spool_power_cut(void)
 		struct unlinked *u = &unlinked[i];
 		int fd;
 
-		if (u->text == NULL || fake_now_ms() - u->at_ms > WRITEBACK_MS || chance_one_in(2))
+		if (u->text == NULL || strncmp(u->path, life_spool_dir, strlen(life_spool_dir)) != 0 ||
+		    fake_now_ms() - u->at_ms > WRITEBACK_MS || chance_one_in(2))
 			continue;
 		fd = open(u->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 		if (fd < 0 || write_full(fd, u->text, u->len) < 0)

@@ -19,6 +19,7 @@ struct promise {
 	unsigned derivation; /* that was handed over in its place; 0: none */
 	int64_t request_id;  /* of an ACK */
 	bool is_excused;     /* forgotten, given up, or lost with the power */
+	bool lacks_row;      /* so was the queue that had it: its root or spool file leads to it */
 	bool lacks_root;     /* the root could not be made: it is collected as long as that lasts */
 	uint64_t lacks_root_since_ms;
 };
@@ -35,6 +36,10 @@ void hooks_hang_up(void);
 void hooks_lose_cache(unsigned cache);
 /* The daemon could not make its root of PATH. */
 void hooks_root_failed(unsigned path);
+/* The queue is gone, or what was written last: what has a root or a spool file is found by that. */
+void hooks_lose_queue(void);
+/* And then roots that were not durable. */
+void hooks_lose_roots(void);
 /* No more: their processes died with the machine. */
 void hooks_power_cut(void);
 /* Spool files whose removal is not durable may be there again. */

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "tests/sim/chance.h"
 #include "tests/sim/fake_cache.h"
 #include "tests/sim/fake_loop.h"
+#include "tests/sim/fake_parts.h"
 #include "tests/sim/fake_store.h"
 #include "tests/sim/hooks.h"
 #include "tests/sim/life.h"
@@ -24,6 +26,7 @@
 #define HEALED_FOR_MS (24 * HOUR_MS) /* then all must be done */
 #define REMADE_MS     400000
 #define FIRST_FD      3
+#define STARTS_MAX    20 /* with a damaged queue */
 
 enum death { DEATH_NONE, DEATH_KILL, DEATH_POWER_CUT };
 
@@ -31,7 +34,7 @@ static struct {
 	jmp_buf top;
 	enum death death;   /* just died so */
 	int64_t steps_left; /* of this life; negative: as many as it likes */
-	unsigned lives_left;
+	unsigned lives_left, n_starts;
 	bool is_healed, is_over;
 	bool is_full, was_full; /* the disk; and when this life began */
 	bool loses;             /* caches do; then the clock does not jump, and presence is sure to run out */
@@ -39,6 +42,7 @@ static struct {
 	uint64_t healed_ms, well_since_ms;
 	const struct world_cut *cut; /* NULL: everything is left to chance */
 	bool is_buried;              /* one that died already */
+	bool is_damaged;             /* the queue's file, which was not set aside yet */
 	struct fake_event start, stop, heal, gc, trouble;
 } w;
 
@@ -64,6 +68,34 @@ static void at_point(enum crash_vfs_point point)
 		die(chance_one_in(2) ? DEATH_KILL : DEATH_POWER_CUT);
 }
 
+static void note_set_aside(void)
+{
+	trace("the queue is set aside");
+	if (!w.is_damaged)
+		violated("I1", "the queue is taken for damaged and set aside");
+	w.is_damaged = false;
+	hooks_lose_queue();
+	fake_parts_lose();
+}
+
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+/* The queue's files are in two places: their names, and what SQLite has in them. */
+int __wrap_rename(const char *from, const char *to)
+{
+	bool is_queue = strncmp(from, life_queue_path, strlen(life_queue_path)) == 0;
+	int rc;
+
+	if (is_queue)
+		at_point(CRASH_BEFORE_WRITE);
+	rc = __real_rename(from, to);
+	if (is_queue && crash_vfs_rename(from, to))
+		rc = 0;
+	if (rc == 0 && strcmp(from, life_queue_path) == 0)
+		note_set_aside();
+	return rc;
+}
+
 void world_on_fatal(const struct error *err)
 {
 	trace("fatal: %s", err->text);
@@ -76,6 +108,45 @@ static void start_in(uint64_t delay_ms)
 {
 	if (!w.start.is_set)
 		fake_event_in(&w.start, delay_ms, on_start);
+}
+
+/* What is in the log goes into the file, so that damage there is not covered up. */
+static void write_back(void)
+{
+	sqlite3 *db = NULL;
+
+	if (sqlite3_open(life_queue_path, &db) == SQLITE_OK)
+		sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
+	sqlite3_close(db);
+	crash_vfs_kill();
+}
+
+/* The disk loses the queue's files, or what is in them is not what was written. */
+static void lose_queue(void)
+{
+	static const char *const names[] = { "the header", "a page", "the rest", "the end" };
+	enum crash_vfs_damage how = chance_below(CRASH_N_DAMAGES);
+	char wal[sizeof(life_queue_path) + 4], mark[sizeof(life_queue_path) + 8];
+
+	snprintf(wal, sizeof(wal), "%s-wal", life_queue_path);
+	snprintf(mark, sizeof(mark), "%s.damaged", life_queue_path);
+	if (chance_one_in(3)) {
+		trace("the queue's files are gone");
+		crash_vfs_lose(life_queue_path);
+		unlink(life_queue_path);
+		unlink(mark);
+		w.is_damaged = false;
+	} else if (chance_one_in(3)) {
+		trace("%s of the queue's log is damaged", names[how]);
+		crash_vfs_damage(wal, how);
+	} else {
+		trace("%s of the queue is damaged", names[how]);
+		write_back();
+		crash_vfs_damage(life_queue_path, how);
+		w.is_damaged = true;
+	}
+	hooks_lose_queue();
+	fake_parts_lose();
 }
 
 /* What is left of a life that has ended without its will. */
@@ -96,10 +167,14 @@ static void bury(void)
 		hooks_power_cut();
 		fake_root_power_cut();
 		spool_power_cut();
+		hooks_lose_roots();
 		w.boots = true;
 	}
 	w.death = DEATH_NONE;
-	verify_queue_file();
+	if (w.cut == NULL && !w.is_healed && !w.is_full && chance_one_in(8))
+		lose_queue();
+	if (!w.is_damaged)
+		verify_queue_file();
 	start_in(1 + chance_below(chance_one_in(4) ? 60000 : 500));
 }
 
@@ -134,17 +209,17 @@ static void on_start(struct fake_event *event)
 
 	if (life.queue != NULL)
 		return;
+	if (w.is_healed && w.is_damaged && ++w.n_starts > STARTS_MAX)
+		violated("I4", "a damaged queue is not set aside, however often the daemon starts");
 	choose_end();
 	w.was_full = w.is_full;
 	reconfigure();
 	if (life_open(&err) < 0) {
 		trace("cannot start: %s", err.text);
-		if (w.is_healed)
+		if (w.is_healed && !w.is_damaged)
 			violated("I4", "the daemon does not start: %s", err.text);
 		die(DEATH_KILL);
 	}
-	if (queue_set_aside(life.queue) != NULL)
-		violated("I1", "the queue was taken for damaged and set aside");
 }
 
 /* ---- trouble ----------------------------------------------------------------------------------------- */
@@ -305,7 +380,8 @@ static void look(void)
 {
 	if (life.queue == NULL && !w.start.is_set && !w.is_over) {
 		fake_loop_forget();
-		verify_queue_file();
+		if (!w.is_damaged)
+			verify_queue_file();
 		w.boots = false;
 		start_in(1 + chance_below(2000));
 	}
@@ -367,7 +443,8 @@ void world_run(const char *dir)
 		verify_turn();
 		look();
 	}
-	verify_queue_file();
+	if (!w.is_damaged)
+		verify_queue_file();
 	verify_end();
 }
 

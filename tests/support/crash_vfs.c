@@ -9,7 +9,8 @@
 
 #include "common/attr.h"
 
-#define N_NAMES      16
+#define N_NAMES      64
+#define PAGE_BYTES   4096
 #define N_SHM_LOCKS  SQLITE_SHM_NLOCK
 #define N_REGIONS    64
 #define SECTOR_BYTES 512
@@ -603,6 +604,49 @@ void crash_vfs_power_cut(bool loses_all)
 		if (name->now != NULL)
 			inode_power_cut(name->now, loses_all);
 	}
+}
+
+/* ---- loss and damage ---------------------------------------------------------------------------------- */
+
+bool crash_vfs_rename(const char *from, const char *to)
+{
+	struct name *source = name_find(from), *target;
+
+	if (source == NULL || source->now == NULL)
+		return false;
+	target = name_make(to);
+	target->now = target->durable = source->now;
+	source->now = source->durable = NULL;
+	return true;
+}
+
+void crash_vfs_lose(const char *prefix)
+{
+	for (unsigned i = 0; i < v.n_names; i++)
+		if (strncmp(v.names[i].text, prefix, strlen(prefix)) == 0)
+			v.names[i].now = v.names[i].durable = NULL;
+}
+
+void crash_vfs_damage(const char *path, enum crash_vfs_damage how)
+{
+	static const unsigned char zeros[PAGE_BYTES];
+	const struct name *name = name_find(path);
+	size_t len, at;
+
+	if (name == NULL || name->now == NULL || name->now->now.len == 0)
+		return;
+	len = name->now->now.len;
+	at = v.random() % len;
+	if (how == CRASH_HEADER)
+		inode_change(name->now, 0, zeros, len < 100 ? len : 100);
+	else if (how == CRASH_PAGE)
+		inode_change(name->now, at / PAGE_BYTES * PAGE_BYTES, zeros,
+		             len - at / PAGE_BYTES * PAGE_BYTES < PAGE_BYTES ? len % PAGE_BYTES : PAGE_BYTES);
+	else if (how == CRASH_SHORT)
+		inode_change(name->now, at, NULL, 0);
+	for (; how == CRASH_REST && at < len; at += PAGE_BYTES)
+		inode_change(name->now, at, zeros, len - at < PAGE_BYTES ? len - at : PAGE_BYTES);
+	inode_sync(name->now);
 }
 
 static void inode_free(struct inode *inode)

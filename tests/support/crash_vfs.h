@@ -32,6 +32,15 @@ void crash_vfs_fail_sync(void);
 /* Neither from now on. */
 void crash_vfs_heal(void);
 
+/* As rename(2), durable at once. Returns false if there is no file FROM. */
+bool crash_vfs_rename(const char *from, const char *to);
+/* Of a process that is dead: every file whose name begins with PREFIX is gone. */
+void crash_vfs_lose(const char *prefix);
+/* The same, but of PATH some bytes are others: its header, a page, all from somewhere on, or the file is cut
+ * short there. */
+enum crash_vfs_damage { CRASH_HEADER, CRASH_PAGE, CRASH_REST, CRASH_SHORT, CRASH_N_DAMAGES };
+void crash_vfs_damage(const char *path, enum crash_vfs_damage how);
+
 /* The process died. Its connections must not be touched any more. */
 void crash_vfs_kill(void);
 /* And the machine with it. LOSES_ALL: nothing is left that was not synced; else some of it is. */
