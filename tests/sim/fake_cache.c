@@ -207,13 +207,23 @@ void fake_cache_check(void)
 				check_info(c, i);
 }
 
+static bool is_compressed(unsigned cache)
+{
+	return caches[cache].config->compression != COMPRESS_NONE;
+}
+
 /* I7: what arrived is the NAR that its name promises. */
 static void check_nar(const char *data, size_t size, unsigned content, unsigned cache)
 {
 	uint64_t nar_size = fake_store_nar_size(content);
 	char *nar = malloc(nar_size + 1);
 	uint8_t hash[SHA256_BYTES];
-	size_t n = ZSTD_decompress(nar, nar_size + 1, data, size);
+	size_t n = size;
+
+	if (is_compressed(cache))
+		n = ZSTD_decompress(nar, nar_size + 1, data, size);
+	else if (n == nar_size)
+		memcpy(nar, data, n);
 
 	if (ZSTD_isError(n) || n != nar_size)
 		violated("I7", "cache %u got a NAR of %zu bytes, not %llu", cache, ZSTD_isError(n) ? 0 : n,
@@ -393,12 +403,13 @@ static void answer_put(const struct call *call, struct backend_op *op)
 	}
 }
 
-static void name_nar(struct backend_op *op, unsigned content)
+static void name_nar(unsigned cache, struct backend_op *op, unsigned content)
 {
 	char hash[NIXBASE32_LEN(SHA256_BYTES) + 1];
 
 	nixbase32_encode(hash, fake_store_nar_hash(content), SHA256_BYTES);
-	snprintf(op->nar_url, sizeof(op->nar_url), "nar/%s.nar.zst", hash);
+	snprintf(op->nar_url, sizeof(op->nar_url), "nar/%s.nar%s", hash,
+	         cache == UPSTREAM || is_compressed(cache) ? ".zst" : "");
 }
 
 static void answer(const struct call *call, struct backend_op *op)
@@ -411,7 +422,7 @@ static void answer(const struct call *call, struct backend_op *op)
 	case FIND_INFO:
 		op->found = caches[call->cache].infos[call->path] > 0 && !denies;
 		if (op->found)
-			name_nar(op, caches[call->cache].infos[call->path] - 1);
+			name_nar(call->cache, op, caches[call->cache].infos[call->path] - 1);
 		return;
 	case FIND_NAR:
 		op->found = nar_is_there(call->cache, call->content) && !denies;
@@ -665,6 +676,7 @@ static void fake_abandon(struct backend *backend, struct backend_op *op, const c
 {
 	struct call *call = call_begin(backend, op, ABANDON);
 
+	trace("%s is to abandon %s", name_of(call->cache), note);
 	call->parts = fake_parts_abandon(call->cache, note);
 	answer_soon(call);
 }

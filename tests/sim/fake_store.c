@@ -23,8 +23,10 @@
 #define STORE_DIR    "/nix/store"
 #define N_LINKS      256
 #define WRITEBACK_MS 35000 /* the kernel has written back by then what nobody synced */
-#define BIG_CONTENT  (STORE_CONTENTS_MAX - 1)
-#define BIG_BYTES    (1 << 20)
+#define N_SMALL      (STORE_CONTENTS_MAX - (unsigned)N_ELEMENTS(big_bytes))
+
+/* The last contents: what is asked for before it is sent; some blocks of a body; more than those. */
+static const off_t big_bytes[] = { 1 << 20, 5 << 20, 10 << 20 };
 
 struct content {
 	char file[128];
@@ -55,7 +57,7 @@ static void make_content(struct content *content, const char *dir, unsigned i)
 	fd = open(content->file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	assert(fd >= 0);
 	dprintf(fd, "%*u\n", 10 + (int)i * 40, i);
-	rc = i == BIG_CONTENT ? ftruncate(fd, BIG_BYTES) : 0;
+	rc = i >= N_SMALL ? ftruncate(fd, big_bytes[i - N_SMALL]) : 0;
 	assert(rc == 0);
 	(void)rc;
 	close(fd);
@@ -85,8 +87,8 @@ int __wrap_nar_open(struct nar **ret, const char *path, struct error *err)
 {
 	const struct store_path *p = &store_model.paths[fake_store_number(path)];
 	/* Its NAR is longer then, or shorter. */
-	unsigned other = p->content + (p->refers_to_itself ? 1 : BIG_CONTENT - 1);
-	unsigned content = p->is_damaged ? other % BIG_CONTENT : p->content;
+	unsigned other = p->content + (p->refers_to_itself ? 1 : N_SMALL - 1);
+	unsigned content = p->is_damaged ? other % N_SMALL : p->content;
 
 	return __real_nar_open(ret, p->is_valid ? contents[content].file : "/nonexistent/collected", err);
 }
@@ -101,15 +103,15 @@ unsigned fake_store_number(const char *path)
 	return (unsigned)strtoul(number + 1, NULL, 10);
 }
 
-static void make_path(unsigned i)
+static void make_path(unsigned i, unsigned big_one_in)
 {
 	struct store_path *p = &store_model.paths[i];
 
 	snprintf(p->text, sizeof(p->text), STORE_DIR "/%032u-%u", i, i);
 	/* Some have the contents of another, so that their NARs are equal. */
-	p->content = i > 0 && chance_one_in(6) ? store_model.paths[i - 1].content : chance_below(BIG_CONTENT);
-	if (chance_one_in(60))
-		p->content = BIG_CONTENT;
+	p->content = i > 0 && chance_one_in(6) ? store_model.paths[i - 1].content : chance_below(N_SMALL);
+	if (chance_one_in(big_one_in))
+		p->content = N_SMALL + (big_one_in < 60 ? chance_below(N_ELEMENTS(big_bytes)) : 0);
 	p->refers_to_itself = chance_one_in(3);
 	for (unsigned k = chance_below(STORE_REFS_MAX + 1); k > 0 && i > 0; k--) {
 		unsigned ref = chance_one_in(2) ? i - 1 : chance_below(i);
@@ -122,14 +124,14 @@ static void make_path(unsigned i)
 	}
 }
 
-void fake_store_init(unsigned n_paths)
+void fake_store_init(unsigned n_paths, bool has_big)
 {
 	memset(&store_model, 0, sizeof(store_model));
 	memset(links, 0, sizeof(links));
 	n_links = 0;
 	store_model.n_paths = n_paths;
 	for (unsigned i = 0; i < n_paths; i++)
-		make_path(i);
+		make_path(i, has_big ? 6 : 60);
 }
 
 unsigned fake_store_derive(const unsigned *outputs, unsigned n)
@@ -170,8 +172,8 @@ void fake_store_build(unsigned path)
 		if (!in[i] || p->is_valid)
 			continue;
 		/* A big one stays big: which filters meet it is the same in the whole run. */
-		if (p->was_valid && p->content != BIG_CONTENT && chance_one_in(3))
-			p->content = chance_below(BIG_CONTENT);
+		if (p->was_valid && p->content < N_SMALL && chance_one_in(3))
+			p->content = chance_below(N_SMALL);
 		p->is_valid = p->was_valid = true;
 	}
 }

@@ -43,8 +43,8 @@ void fake_store_make_contents(const char *dir);
 const uint8_t *fake_store_nar_hash(unsigned content);
 uint64_t fake_store_nar_size(unsigned content);
 
-/* A new graph of N paths, none of them valid, and no roots. */
-void fake_store_init(unsigned n_paths);
+/* A new graph of N paths, none of them valid, and no roots. HAS_BIG: many of some MiB; else a few of one. */
+void fake_store_init(unsigned n_paths, bool has_big);
 unsigned fake_store_number(const char *path);
 /* The number of a new derivation, valid, whose outputs are known to the store alone. */
 unsigned fake_store_derive(const unsigned *outputs, unsigned n);

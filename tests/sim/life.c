@@ -53,7 +53,7 @@ static void configure_cache(struct cache_config *cache, unsigned number, bool us
 		.identity = name_of(number),
 		.push = PUSH_YES,
 		.sign = SIGN_NO,
-		.compression = COMPRESS_ZSTD,
+		.compression = chance_one_in(4) ? COMPRESS_NONE : COMPRESS_ZSTD,
 		.compression_level = 1,
 		.upload_jobs = 1 + chance_below(4),
 		.presence_ttl_s = chance_one_in(3) ? 60 : 86400,
@@ -65,9 +65,11 @@ static void configure_cache(struct cache_config *cache, unsigned number, bool us
 	fake_cache_configure(cache, number, uses_upstream);
 }
 
-void life_configure(unsigned n_caches, bool has_upstream)
+void life_configure(unsigned n_caches, bool has_upstream, bool is_tight)
 {
 	static char upstream_name[] = "upstream", upstream_url[] = "https://upstream.example.org";
+	static const uint64_t memory_bytes[] = { MIB(8), MIB(32), MIB(64) };
+	static const uint64_t tmp_bytes[] = { MIB(1), MIB(3), GIB(1) };
 	static char store_uri[] = "auto", roots_dir[] = "/nix/var/nix/gcroots/nncache";
 
 	struct error err;
@@ -83,8 +85,8 @@ void life_configure(unsigned n_caches, bool has_upstream)
 		.store = store_uri,
 		.gcroots_dir = roots_dir,
 		.pack_jobs = 1 + chance_below(3),
-		.memory_bytes = MIB(64),
-		.tmp_space_bytes = GIB(1),
+		.memory_bytes = is_tight ? memory_bytes[chance_below(3)] : MIB(64),
+		.tmp_space_bytes = is_tight ? tmp_bytes[chance_below(3)] : GIB(1),
 		.give_up_after = 2 + chance_below(24),
 		.caches = life.caches,
 		.n_caches = n_caches,

@@ -34,8 +34,8 @@ extern struct life life;
 
 extern char life_state_dir[512], life_spool_dir[600], life_queue_path[600];
 
-/* The settings of all lives of a run. */
-void life_configure(unsigned n_caches, bool has_upstream);
+/* The settings of all lives of a run. IS_TIGHT: with little memory and space for bodies. */
+void life_configure(unsigned n_caches, bool has_upstream, bool is_tight);
 /* The settings of the next life: without the last cache, and with another name for the first one. */
 void life_reconfigure(bool lacks_last, bool is_renamed);
 /* -1: it could not be opened; what was opened is closing. */

@@ -182,13 +182,28 @@ static void verify_roots(void)
 	}
 }
 
+/* I6: but one body of each cache always has room. */
+static void verify_room(void)
+{
+	uint64_t least_bytes = life.config.n_caches * (uint64_t)(BODY_BLOCKS_MAX * BODY_BLOCK_BYTES);
+	uint64_t limit_bytes = life.config.memory_bytes, tmp_bytes = 0;
+
+	if (limit_bytes < least_bytes)
+		limit_bytes = least_bytes;
+	if (body_pool_memory_in_use_bytes(life.uploader->pool) > limit_bytes)
+		violated("I6", "the NARs on their way hold more memory than was said");
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		tmp_bytes += life.uploader->budget.taken[i].tmp_bytes;
+	if (tmp_bytes > life.config.tmp_space_bytes)
+		violated("I6", "the NARs on their way may take more temporary space than was said");
+}
+
 void verify_turn(void)
 {
 	note_kept();
 	verify_roots();
-	if (life.uploader != NULL && !life.is_closing &&
-	    body_pool_memory_in_use_bytes(life.uploader->pool) > life.config.memory_bytes)
-		violated("I6", "the NARs on their way hold more memory than was said");
+	if (life.uploader != NULL && !life.is_closing)
+		verify_room();
 	for (unsigned i = 0; i < CACHES_MAX; i++) {
 		verify_noticed(i);
 		if (life.uploader == NULL || life.is_closing || i >= life.config.n_caches) {

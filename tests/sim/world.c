@@ -413,9 +413,11 @@ static void begin(void)
 	static const uint64_t lengths_ms[] = { 3000, 3000, 200000, 2000000 };
 	uint64_t lasts_ms = lengths_ms[chance_below(4)];
 
-	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_BUILT_MAX - 3 : 10));
+	bool has_big = chance_one_in(6);
+
+	fake_store_init(3 + chance_below(chance_one_in(4) ? STORE_BUILT_MAX - 3 : 10), has_big);
 	fake_cache_init(has_upstream);
-	life_configure(1 + chance_below(chance_one_in(3) ? CACHES_MAX : 1), has_upstream);
+	life_configure(1 + chance_below(chance_one_in(3) ? CACHES_MAX : 1), has_upstream, has_big);
 	hooks_init(1 + chance_below(chance_one_in(3) ? 16 : 6), lasts_ms);
 	w.loses = chance_one_in(4);
 	w.lives_left = w.cut != NULL ? 0 : chance_below(6);
