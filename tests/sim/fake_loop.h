@@ -32,6 +32,7 @@ struct fake_event { /* the caller's until it fired; zeroed is unset */
 void fake_event_in(struct fake_event *event, uint64_t delay_ms, fake_event_fn fn);
 /* The same; and the daemon waits for it. */
 void fake_answer_in(struct fake_event *event, uint64_t delay_ms, fake_event_fn fn);
+bool fake_loop_awaits_answers(void);
 void fake_event_take_back(struct fake_event *event);
 
 /* One turn. Where nothing is ready the clock jumps to the next timer or event first. */

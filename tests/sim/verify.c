@@ -80,6 +80,17 @@ static void verify_roots_wait(void)
 		         (unsigned long long)queue_root_count(life.queue, ROOT_RESOLVING));
 }
 
+/* Uploads wait for each other, and one of them for something else. */
+static void verify_uploads_wait(void)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < life.config.n_caches; i++)
+		n += uploader_n_in_flight(life.uploader, i);
+	if (n > 0 && !fake_loop_awaits_answers() && !timer_is_set(&life.uploader->retry))
+		violated("I10", "%zu uploads are in flight, and nothing of them is on its way", n);
+}
+
 /* Where the queue could not write, it says so for a minute, and the rest comes with what is written next. */
 static void verify_rest(void)
 {
@@ -87,6 +98,7 @@ static void verify_rest(void)
 		return;
 	for (size_t i = 0; i < life.config.n_caches; i++)
 		verify_waits(i);
+	verify_uploads_wait();
 	/* What is meant for a cache that is not configured waits for that. */
 	if (life.config.n_caches == life.n_caches)
 		verify_roots_wait();
