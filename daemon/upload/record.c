@@ -150,6 +150,13 @@ static void record_later(struct upload *u, const struct backoff_verdict *verdict
 	record_defer(u, verdict, mismatch);
 }
 
+/* The cache's, or one that the secrets had which were mended meanwhile. */
+static bool goes_back(struct upload *u)
+{
+	return u->is_cache_fault &&
+	       ((u->fault.kind == ERROR_OPERATOR && cache_is_reopened(u)) || cache_is_to_blame(u));
+}
+
 void record_fault(struct upload *u, bool mismatch)
 {
 	struct uploader *uploader = u->cache->uploader;
@@ -164,9 +171,7 @@ void record_fault(struct upload *u, bool mismatch)
 
 	if (u->closing || u->fault.kind == ERROR_CANCELED)
 		record_release(u);
-	else if (u->is_cache_fault && u->fault.kind == ERROR_OPERATOR && cache_is_reopened(u))
-		record_outage(u); /* with secrets that were mended meanwhile, perhaps */
-	else if (u->is_cache_fault && cache_is_to_blame(u))
+	else if (goes_back(u))
 		record_outage(u);
 	else if (u->awaits_upstream)
 		record_later(u, &with_upstream, false);

@@ -195,7 +195,7 @@ start_strict() {
 	wait_until 60 every_cache_was_tried
 
 	# What they are for was done with them: the servers verify them, signatures too.
-	ctl list --state done --json | jq -e '[.jobs[].cache] | contains(["s3-no-condition", "cachix", "attic"])'
+	ctl list --state 'done' --json | jq -e '[.jobs[].cache] | contains(["s3-no-condition", "cachix", "attic"])'
 	ctl list --json | jq -e '[.jobs[].cache] | contains(["s3-session", "s3-expired", "cachix-wrong", "attic-wrong"])'
 	collect "$path"
 	stop_daemon KILL
