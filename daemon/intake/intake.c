@@ -28,6 +28,60 @@ static void handover_end(struct intake_handover *h)
 	intake_maybe_closed(intake);
 }
 
+/* Is PATH being handed over by another one than EXCEPT (or NULL)? */
+static struct intake_handover *find_handover(const struct intake *intake, const char *path,
+                                             const struct intake_handover *except)
+{
+	for (struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
+		for (size_t i = 0; h != except && i < h->roots_add.n_paths; i++)
+			if (strcmp(h->roots_add.paths[i], path) == 0)
+				return h;
+	return NULL;
+}
+
+static void on_explained(struct queue_op *op)
+{
+	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, explain.op);
+	struct intake *intake = h->intake;
+
+	for (size_t i = 0; op->err.kind == ERROR_NONE && i < h->explain.n_paths; i++) {
+		const char *path = h->explain.paths[i];
+
+		if (!h->explain.is_wanted[i] && !resolve_protects(&intake->resolve, path) &&
+		    find_handover(intake, path, h) == NULL)
+			roots_remove(intake->roots, path);
+	}
+	queue_op_fini(op);
+	free(h->explain.is_wanted);
+	handover_end(h);
+}
+
+/* Its request can be done before its root is made, where all is on the caches: then the release found it on
+ * its way, and nobody would take the root away. Without memory the next sweep does. */
+static bool explain(struct intake_handover *h)
+{
+	size_t n = h->roots_add.n_paths;
+	bool *wanted = calloc(n * 2, sizeof(*wanted));
+
+	if (wanted == NULL)
+		return false;
+	h->explain = (struct queue_explain){
+		.op.verb = QUEUE_EXPLAIN,
+		.paths = h->roots_add.paths,
+		.n_paths = n,
+		.is_wanted = wanted,
+		.is_wanted_by_all = wanted + n,
+	};
+	queue_start(h->intake->queue, &h->explain.op, on_explained);
+	return true;
+}
+
+static void unwait(struct intake_handover *h)
+{
+	if (--h->n_waits == 0 && !(h->was_released && explain(h)))
+		handover_end(h);
+}
+
 static void on_added(struct queue_op *op)
 {
 	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, add.op);
@@ -36,8 +90,7 @@ static void on_added(struct queue_op *op)
 	if (op->err.kind != ERROR_NONE)
 		h->err = op->err;
 	queue_op_fini(op);
-	if (--h->n_waits == 0)
-		handover_end(h);
+	unwait(h);
 }
 
 static void add(struct intake_handover *h)
@@ -73,8 +126,7 @@ static void on_rooted(struct roots_add *roots_add)
 		}
 	if (h->push && h->err.kind == ERROR_NONE)
 		add(h);
-	if (--h->n_waits == 0)
-		handover_end(h);
+	unwait(h);
 }
 
 static int prepare(struct intake_handover *h, const struct intake *intake)
@@ -129,6 +181,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 		h->next->at = &h->next;
 	intake->handovers = h;
 	h->n_waits = 0;
+	h->was_released = false;
 	if (prepare(h, intake) < 0) {
 		loop_post(intake->loop, &h->post, on_not_begun);
 		return;
@@ -141,21 +194,24 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 
 bool intake_is_on_its_way(const struct intake *intake, const char *path)
 {
-	if (resolve_protects(&intake->resolve, path))
-		return true;
-	for (const struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
-		for (size_t i = 0; i < h->roots_add.n_paths; i++)
-			if (strcmp(h->roots_add.paths[i], path) == 0)
-				return true;
-	return false;
+	return resolve_protects(&intake->resolve, path) || find_handover(intake, path, NULL) != NULL;
+}
+
+/* A path that is just being handed over again keeps its root: it is released once more when that request is
+ * done, or was it that one already. */
+static bool keeps_root(struct intake *intake, const char *path)
+{
+	struct intake_handover *h = find_handover(intake, path, NULL);
+
+	if (h != NULL)
+		h->was_released = true;
+	return h != NULL || resolve_protects(&intake->resolve, path);
 }
 
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
 {
-	/* A path that is just being handed over again keeps its root: it is released once more when that
-	 * request is done. */
 	for (size_t i = 0; i < n_paths; i++)
-		if (!intake_is_on_its_way(intake, paths[i]))
+		if (!keeps_root(intake, paths[i]))
 			roots_remove(intake->roots, paths[i]);
 	crash_point(ROOTS_GONE);
 }

@@ -57,6 +57,8 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 	struct queue_add_path *add_paths;
 	struct roots_add roots_add;
 	bool *is_valid;
+	bool was_released; /* while it was on its way: is its root wanted? */
+	struct queue_explain explain;
 	unsigned n_waits;
 	struct intake_handover *next, **at; /* AT: where it hangs */
 	struct loop_post post;

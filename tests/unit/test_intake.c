@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -461,6 +462,44 @@ static void what_is_on_the_caches_and_collected_is_done(void **state)
 	run_until(all_is_resolved);
 	assert_int_equal(n_roots(ROOT_FAILED), 0);
 	assert_int_equal(n_roots(ROOT_DONE), 2);
+	assert_false(is_rooted(OUT));
+}
+
+static atomic_bool links_wait;
+int __real_symlink(const char *target, const char *path);
+int __wrap_symlink(const char *target, const char *path);
+
+int __wrap_symlink(const char *target, const char *path)
+{
+	while (links_wait)
+		usleep(1000);
+	return __real_symlink(target, path);
+}
+
+static bool two_are_done(void)
+{
+	return n_roots(ROOT_DONE) == 2;
+}
+
+static void a_root_made_after_all_was_done_does_not_stay(void **state)
+{
+	const char *const paths[] = { OUT };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(all_is_resolved);
+	finish_all();
+	collect(OUT);
+	links_wait = true;
+	begin_hand_over(&h, paths, 1, NULL);
+	run_until(two_are_done);
+	assert_false(is_handed_over());
+	links_wait = false;
+	run_until(is_handed_over);
+	assert_true(h.is_rooted);
 	assert_false(is_rooted(OUT));
 }
 
@@ -972,6 +1011,7 @@ int main(void)
 		TEST(a_derivation_without_outputs_is_not_dropped_in_silence),
 		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
 		TEST(what_is_on_the_caches_and_collected_is_done),
+		TEST(a_root_made_after_all_was_done_does_not_stay),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
