@@ -28,8 +28,8 @@
 int nncached_main(int argc, char **argv);
 
 /* What is acknowledged: by the daemon; or before it ran, by a file in the spool and by a root. */
-static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_BIG, NIX_OUT, NIX_B };
-enum { MARK_FIRST, MARK_SECOND, MARK_IN_SPOOL, MARK_BIG_IN_SPOOL, MARK_OUTPUT_OF_SPOOL, MARK_ROOT };
+static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_OUT, NIX_B, NIX_BIG };
+enum { MARK_FIRST, MARK_SECOND, MARK_IN_SPOOL, MARK_OUTPUT_OF_SPOOL, MARK_ROOT, MARK_BIG_IN_SPOOL };
 
 /* ---- a client ---------------------------------------------------------------------------------------- */
 
@@ -169,28 +169,26 @@ static void *drive(void *arg)
 
 /* ---- the runs ---------------------------------------------------------------------------------------- */
 
-static void fill_spool(const char *dir)
+static void spool(const char *dir, const char *request)
 {
-	static const char *const requests[] = {
-		"nncache 1 enqueue\npath " NIX_SPARE "\npath " NIX_BIG "\nend\n",
-		"nncache 1 enqueue\nderivation " NIX_DRV "\nend\n",
-	};
 	char path[PATH_MAX];
 	struct error err;
 
-	world_make_dir(dir, "state/spool");
 	snprintf(path, sizeof(path), "%s/state/spool", dir);
-	for (size_t i = 0; i < N_ELEMENTS(requests); i++)
-		if (spool_write(path, requests[i], strlen(requests[i]), &err) < 0)
-			torture_fail("%s", err.text);
+	if (spool_write(path, request, strlen(request), &err) < 0)
+		torture_fail("%s", err.text);
 }
 
-static void prepare_for(const char *dir, const char *url)
+static void prepare_for(const char *dir, const char *url, bool with_big)
 {
 	char text[PATH_MAX], path[PATH_MAX];
 
-	nix_make(dir);
-	fill_spool(dir);
+	nix_make(dir, with_big);
+	world_make_dir(dir, "state/spool");
+	spool(dir, "nncache 1 enqueue\npath " NIX_SPARE "\nend\n");
+	spool(dir, "nncache 1 enqueue\nderivation " NIX_DRV "\nend\n");
+	if (with_big)
+		spool(dir, "nncache 1 enqueue\npath " NIX_BIG "\nend\n");
 	snprintf(path, sizeof(path), "%s/nix/var/nix/gcroots/nncache/%s.1.1", dir, store_path_base(NIX_B));
 	if (symlink(NIX_B, path) < 0)
 		torture_fail("%s: %s", path, strerror(errno));
@@ -209,13 +207,13 @@ static void prepare(const char *dir)
 
 	world_make_dir(dir, "cache");
 	snprintf(url, sizeof(url), "file://%s/cache", dir);
-	prepare_for(dir, url);
+	prepare_for(dir, url, false);
 }
 
 static struct test_server web;
 
 /* One server for all: each world has a directory of its own there. */
-static void prepare_http(const char *dir)
+static void prepare_on_web(const char *dir, bool with_big)
 {
 	char path[PATH_MAX], files[PATH_MAX], url[PATH_MAX], name[64];
 	struct timespec now;
@@ -228,7 +226,17 @@ static void prepare_http(const char *dir)
 	if (symlink(files, path) < 0)
 		torture_fail("%s: %s", path, strerror(errno));
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok/%s", web.port, name);
-	prepare_for(dir, url);
+	prepare_for(dir, url, with_big);
+}
+
+static void prepare_http(const char *dir)
+{
+	prepare_on_web(dir, false);
+}
+
+static void prepare_big(const char *dir)
+{
+	prepare_on_web(dir, true);
 }
 
 static int run_daemon(struct driver *driver)
@@ -262,6 +270,12 @@ static int run(const char *dir, struct torture_ledger *ledger)
 	return run_with(&(struct driver){ .dir = dir, .ledger = ledger });
 }
 
+static int run_big(const char *dir, struct torture_ledger *ledger)
+{
+	ledger->marks[MARK_BIG_IN_SPOOL] = 1;
+	return run(dir, ledger);
+}
+
 static int run_reloading(const char *dir, struct torture_ledger *ledger)
 {
 	return run_with(&(struct driver){ .dir = dir, .ledger = ledger, .reloads = true });
@@ -289,6 +303,10 @@ int main(int argc, char **argv)
 		{ "daemon", prepare, run, judge, .may_fail = true, .n_sample = 4 },
 		{ "daemon-http", prepare_http, run, judge, .may_fail = true, .n_sample = 3 },
 		{ "daemon-reload", prepare, run_reloading, judge, .may_fail = true, .n_sample = 2 },
+		/* What a large path does otherwise than the small ones is done with files. */
+		{ "daemon-big", prepare_big, run_big, judge, .may_fail = true, .n_sample = 2,
+		  .kinds = 1u << FAIL_OPEN | 1u << FAIL_READ | 1u << FAIL_WRITE | 1u << FAIL_SYNC |
+		           1u << FAIL_NAME },
 	};
 	int status;
 

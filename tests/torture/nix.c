@@ -52,7 +52,7 @@ static void run_sql(sqlite3 *db, const char *sql)
 /* Registers FILE, number ID, as Nix does: with the hash and the size of its NAR. */
 static void register_file(sqlite3 *db, size_t id, const char *path, const char *file)
 {
-	static uint8_t bytes[BIG_BYTES + 4096];
+	uint8_t *bytes = malloc(BIG_BYTES + 4096);
 	uint8_t digest[SHA256_DIGEST_LENGTH];
 	char hex[SHA256_HEX_SIZE], sql[512];
 	struct nar *nar;
@@ -60,14 +60,15 @@ static void register_file(sqlite3 *db, size_t id, const char *path, const char *
 	size_t n_bytes = 0;
 	ssize_t n;
 
-	if (nar_open(&nar, file, &err) < 0)
+	if (bytes == NULL || nar_open(&nar, file, &err) < 0)
 		torture_fail("%s", err.text);
-	while ((n = nar_read(nar, bytes + n_bytes, sizeof(bytes) - n_bytes, &err)) > 0)
+	while ((n = nar_read(nar, bytes + n_bytes, BIG_BYTES + 4096 - n_bytes, &err)) > 0)
 		n_bytes += (size_t)n;
 	if (n < 0)
 		torture_fail("%s", err.text);
 	nar_close(nar);
 	SHA256(bytes, n_bytes, digest);
+	free(bytes);
 	hash_format_hex(digest, sizeof(digest), hex);
 	snprintf(sql, sizeof(sql),
 	         "INSERT INTO ValidPaths VALUES (%zu, '%s', 'sha256:%s', 1, '', %zu, 1, '', '')", id + 1,
@@ -92,19 +93,20 @@ static void make_key(const char *dir)
 /* What no compression makes smaller. */
 static void write_big(const char *path)
 {
-	static uint64_t words[BIG_BYTES / sizeof(uint64_t)];
+	uint64_t *words = malloc(BIG_BYTES);
 	uint64_t random = 4711;
 
-	for (size_t i = 0; i < N_ELEMENTS(words); i++) {
+	for (size_t i = 0; words != NULL && i < BIG_BYTES / sizeof(words[0]); i++) {
 		random ^= random << 13;
 		random ^= random >> 7;
 		random ^= random << 17;
 		words[i] = random;
 	}
-	world_write(path, words, sizeof(words));
+	world_write(path, words, BIG_BYTES);
+	free(words);
 }
 
-void nix_make(const char *dir)
+void nix_make(const char *dir, bool with_big)
 {
 	char path[PATH_MAX];
 	sqlite3 *db;
@@ -121,6 +123,8 @@ void nix_make(const char *dir)
 	run_sql(db, "PRAGMA synchronous = OFF; BEGIN");
 	run_sql(db, schema_sql);
 	for (size_t i = 0; i < N_ELEMENTS(files); i++) {
+		if (files[i].contents == NULL && !with_big)
+			continue;
 		snprintf(path, sizeof(path), "%s%s", dir, files[i].path);
 		if (files[i].contents != NULL)
 			world_write(path, files[i].contents, strlen(files[i].contents));

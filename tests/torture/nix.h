@@ -17,7 +17,8 @@
 #define NIX_OUT   NIX_STORE "/g0000000000000000000000000000000-out"
 #define NIX_BIG   NIX_STORE "/h0000000000000000000000000000000-big"
 
-void nix_make(const char *dir);
+/* BIG is there only WITH_BIG: it costs as much as all the rest. */
+void nix_make(const char *dir, bool with_big);
 /* What is wrong with the cache of files in DIR ends the process by torture_fail: a narinfo whose NAR, or a
  * narinfo that it refers to, is not there. */
 void nix_check_cache(const char *dir);

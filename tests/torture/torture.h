@@ -3,7 +3,8 @@
  * judges what is left.
  *
  * A run has failed the test if it ends by a signal, with a sanitizer's report (a leak is one), with another
- * status than the scenario allows, or not at all in a minute; or if the judgement is not an exit with 0.
+ * status than the scenario allows, or not at all in a minute; or if the judgement is not an exit with 0. All
+ * of them are a matter of hours under AddressSanitizer, and of one or two under LeakSanitizer alone.
  *
  * How many of all possible failures are tried: n_sample of each kind, spread evenly, at other places
  * each day ($TORTURE_SEED says where); all of them if $TORTURE is "all", all of a kind if it names one. A
@@ -37,6 +38,7 @@ struct torture_scenario {
 	void (*judge)(const char *dir, struct torture_ledger *ledger);
 	bool may_fail;     /* to end with status 1 is fine */
 	unsigned n_sample; /* of each kind */
+	unsigned kinds;    /* bits of those that are tried; 0: all */
 };
 
 void torture_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
