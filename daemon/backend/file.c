@@ -323,35 +323,46 @@ static void close_file(struct file_call *call)
 		note_found(call);
 }
 
-/* A name that was there before may be as new as ours: its folder is made durable, too. */
-static void sync_folders(struct file_cache *cache, struct lane_job *batch)
+static bool wrote_in(const struct file_call *call, int folder)
 {
-	for (int i = 0; i < N_FOLDERS; i++) {
-		struct error err = { 0 };
-		bool is_synced = false;
+	return call->err.kind == ERROR_NONE && call->is_written && (int)call->folder == folder;
+}
 
-		for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next)) {
-			if (!c->syncs[i] && ((int)c->folder != i || !c->is_written))
-				continue;
-			if (c->err.kind != ERROR_NONE)
-				continue;
-			if (!is_synced && sync_folder(cache->folders[i], &err) < 0)
-				assert(err.kind != ERROR_NONE);
-			is_synced = true;
-			c->err = err;
-		}
+static bool found_in(const struct file_call *call, int folder)
+{
+	return call->err.kind == ERROR_NONE && call->syncs[folder];
+}
+
+/* A name that was there before may be as new as ours: its folder is made durable, too. One that cannot be
+ * synced fails what was written there; where it was only looked, it may be because nothing can be written. */
+static void sync_names(struct lane_job *batch, int number, const char *folder)
+{
+	bool is_written = false, is_found = false;
+	struct error err = { 0 };
+	struct stat st;
+
+	for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next)) {
+		is_written |= wrote_in(c, number);
+		is_found |= found_in(c, number);
 	}
+	if (is_written ? sync_folder(folder, &err) == 0 : !is_found || sync_found(folder, &st, &err) >= 0)
+		return;
+	for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next))
+		if (wrote_in(c, number) || found_in(c, number))
+			c->err = err;
 }
 
 static void run_batch(void *ctx, unsigned thread, struct lane_job *batch)
 {
+	const struct file_cache *cache = ctx;
 	(void)thread;
 
 	for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next))
 		c->run(c);
 	for (struct file_call *c = call_of(batch); c != NULL; c = call_of(c->job.next))
 		close_file(c);
-	sync_folders(ctx, batch);
+	for (int i = 0; i < N_FOLDERS; i++)
+		sync_names(batch, i, cache->folders[i]);
 }
 
 /* On the loop */

@@ -172,7 +172,6 @@ int sync_found(const char *path, struct stat *ret, struct error *err)
 
 	if (fd < 0 && errno == ENOENT)
 		return 0;
-	/* Where nothing can be written, nothing is left to write, either. */
 	if (fd < 0 || fstat(fd, &st) < 0 || (fsync(fd) < 0 && errno != EROFS && errno != EINVAL))
 		return errno_fault(err, path);
 	*ret = st;
@@ -183,9 +182,7 @@ int sync_folder(const char *folder, struct error *err)
 {
 	CLEANUP(close_fd) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || (fsync(fd) < 0 && errno != EROFS && errno != EINVAL))
-		return errno_fault(err, folder);
-	return 0;
+	return fd >= 0 && fsync(fd) == 0 ? 0 : errno_fault(err, folder);
 }
 
 void fresh_discard(struct fresh_file *file)

@@ -34,8 +34,8 @@ int fresh_write(struct fresh_file *file, const void *data, size_t n_bytes, struc
 /* Makes the bytes durable and gives the file its name; closes it. Returns 1 if the name is taken: that
  * file stays, ours goes. The name itself is durable only after sync_folder. */
 int fresh_commit(struct fresh_file *file, struct error *err) MUST_CHECK;
-/* Makes durable what lies at PATH, whoever wrote it, but for its name. Returns 1 and fills RET, or 0 if
- * nothing lies there. */
+/* Makes durable what lies at PATH, whoever wrote it, but for its name; where nothing can be written, it is so
+ * already. Returns 1 and fills RET, or 0 if nothing lies there. */
 int sync_found(const char *path, struct stat *ret, struct error *err) MUST_CHECK;
 int sync_folder(const char *folder, struct error *err) MUST_CHECK;
 void fresh_discard(struct fresh_file *file); /* takes one that is not open */

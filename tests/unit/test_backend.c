@@ -549,6 +549,38 @@ static void an_empty_nar_in_a_directory_needs_an_operator(void **state)
 	assert_no_temps();
 }
 
+static bool folders_cannot_be_synced;
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+/* As on a file system that knows no such thing, or is read-only. */
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	if (!folders_cannot_be_synced || fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+		return __real_fsync(fd);
+	errno = EINVAL;
+	return -1;
+}
+
+static void what_was_written_in_a_folder_that_cannot_be_synced_is_no_success(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	prepare(&trial);
+	folders_cannot_be_synced = true;
+	put_body(&trial, body_full(1000));
+	folders_cannot_be_synced = false;
+	assert_fault(&trial, ERROR_TRANSIENT, "/nar: Invalid argument");
+	folders_cannot_be_synced = true;
+	find_nar(&trial);
+	folders_cannot_be_synced = false;
+	assert_good(&trial);
+	assert_true(trial.op.found);
+}
+
 static void a_name_taken_while_writing_is_not_overwritten(void **state)
 {
 	struct trial trial;
@@ -1447,6 +1479,7 @@ int main(void)
 		DIR_TEST(a_directory_shows_nothing_of_a_failed_body),
 		DIR_TEST(a_directory_never_overwrites),
 		DIR_TEST(an_empty_nar_in_a_directory_needs_an_operator),
+		DIR_TEST(what_was_written_in_a_folder_that_cannot_be_synced_is_no_success),
 		DIR_TEST(a_name_taken_while_writing_is_not_overwritten),
 		DIR_TEST(a_foreign_or_broken_directory_needs_an_operator),
 		DIR_TEST(left_overs_go_after_a_day),
