@@ -32,11 +32,6 @@ bool id_set_has(const struct id_set *set, int64_t id)
 	return i < set->n && set->ids[i] == id;
 }
 
-int64_t id_set_highest(const struct id_set *set)
-{
-	return set->n > 0 ? set->ids[set->n - 1] : 0;
-}
-
 int id_set_add(struct id_set *set, int64_t id)
 {
 	size_t i = place_of(set, id);

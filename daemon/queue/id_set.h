@@ -16,7 +16,6 @@ struct id_set {
 
 void id_set_fini(struct id_set *set);
 bool id_set_has(const struct id_set *set, int64_t id);
-int64_t id_set_highest(const struct id_set *set);          /* 0: it is empty */
 int id_set_add(struct id_set *set, int64_t id) MUST_CHECK; /* -1: no memory */
 /* Memory is kept, so that what was removed can always be added again. Was it there? */
 bool id_set_remove(struct id_set *set, int64_t id);

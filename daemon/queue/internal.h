@@ -76,6 +76,7 @@ struct queue_db {
 	struct queue_effects op; /* of the operation that runs */
 	struct path_list released;
 	int64_t pruned_path_id; /* how far the sweep of paths has come */
+	int64_t last_root_id;   /* given since the queue was opened */
 	bool has_chores;
 };
 

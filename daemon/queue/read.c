@@ -469,6 +469,16 @@ static int run_verb(struct db *db, struct queue_read *read)
 	return error_set(&read->err, ERROR_PERMANENT, "no such listing");
 }
 
+/* SQLite's words for what the disk does not give: that is no damage. Its code 11, SQLITE_CORRUPT, is. */
+static bool is_of_the_disk(const char *text)
+{
+	static const char words[] = "unable to get the page. error code=";
+	const char *code = strstr(text, words);
+
+	return strstr(text, "failed to get page") != NULL ||
+	       (code != NULL && (strtol(code + strlen(words), NULL, 10) & 0xff) != 11);
+}
+
 static int check_table(struct db *db, const char *table, struct error *err)
 {
 	STMT(st, db, "SELECT quick_check FROM pragma_quick_check(:table) LIMIT 1");
@@ -483,8 +493,7 @@ static int check_table(struct db *db, const char *table, struct error *err)
 	text = stmt_text(st, 0);
 	if (text == NULL || strcmp(text, "ok") == 0)
 		return 0;
-	/* SQLite's words for what the disk does not give: that is no damage. */
-	if (strstr(text, "unable to get the page") != NULL || strstr(text, "failed to get page") != NULL)
+	if (is_of_the_disk(text))
 		return error_set(err, ERROR_TRANSIENT, "table %s cannot be read: %s", table, text);
 	db_mark_damaged(db);
 	return error_set(err, ERROR_OPERATOR, "the queue's database is damaged, table %s: %s", table, text);

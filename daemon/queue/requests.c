@@ -73,17 +73,18 @@ static int retry_failed_roots(struct queue_db *q, const char *path, int64_t now,
 	return 0;
 }
 
-/* Its number is not that of a forgotten root that jobs still carry, or that is still being resolved. */
+/* Its number is not that of a forgotten root that jobs still carry; nor any that was given since the start:
+ * that one may still be being resolved, or its orphans be taken away. */
 static int put_root(struct queue_db *q, int64_t request_id, const struct queue_add_path *path,
                     int64_t enqueued, struct error *err)
 {
 	STMT(st, q->db,
 	     "INSERT INTO root (id, request, path, rank, is_derivation, enqueued, changed)"
 	     " VALUES (1 + max(ifnull((SELECT max(id) FROM root), 0),"
-	     " ifnull((SELECT max(root) FROM job WHERE state < 5), 0), :claimed), :request, :path, :rank, "
+	     " ifnull((SELECT max(root) FROM job WHERE state < 5), 0), :last), :request, :path, :rank, "
 	     ":is_derivation, :enqueued, :enqueued)");
 
-	stmt_bind_int(st, ":claimed", id_set_highest(&q->claimed_roots));
+	stmt_bind_int(st, ":last", q->last_root_id);
 	stmt_bind_int(st, ":request", request_id);
 	stmt_bind_text(st, ":path", path->path);
 	stmt_bind_int(st, ":rank", path->rank);
@@ -91,6 +92,7 @@ static int put_root(struct queue_db *q, int64_t request_id, const struct queue_a
 	stmt_bind_int(st, ":enqueued", enqueued);
 	if (stmt_run(st, err) < 0)
 		return -1;
+	q->last_root_id = db_last_id(q->db);
 	count_root(q, ROOT_N_STATES, ROOT_RESOLVING);
 	return 0;
 }
