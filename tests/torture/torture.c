@@ -234,7 +234,8 @@ static uint64_t seed(void)
 static uint64_t n_wanted(enum fail_kind kind, uint64_t total, unsigned n_sample)
 {
 	const char *what = getenv("TORTURE");
-	uint64_t n = n_sample;
+	const char *times = getenv("TORTURE_TIMES");
+	uint64_t n = n_sample * (times != NULL ? strtoull(times, NULL, 10) : 1);
 
 	if (what != NULL && strcmp(what, fail_kind_name(kind)) == 0)
 		return total;
