@@ -58,10 +58,13 @@ static void on_change(void *ctx, uint64_t caches, bool roots)
 
 void daemon_released(struct daemon *daemon, char *const *paths, size_t n_paths)
 {
-	if (daemon->intake != NULL)
+	if (daemon->intake != NULL) {
 		intake_released(daemon->intake, paths, n_paths);
-	for (size_t i = 0; daemon->intake == NULL && daemon->roots != NULL && i < n_paths; i++)
-		roots_remove(daemon->roots, paths[i]); /* nothing is handed over just now */
+		return;
+	}
+	/* While the parts are closed nothing is handed over, and uploads still end. */
+	for (size_t i = 0; daemon->roots != NULL && i < n_paths; i++)
+		roots_remove(daemon->roots, paths[i]);
 }
 
 static void on_released(void *ctx, char *const *paths, size_t n_paths)
@@ -178,7 +181,7 @@ static void daemon_fail(struct daemon *daemon, const struct error *err)
 	closing_begin(daemon);
 }
 
-static void on_set_aside(void *ctx)
+static void on_news(void *ctx)
 {
 	struct daemon *daemon = ctx;
 
@@ -386,7 +389,7 @@ static int open_intake(struct daemon *daemon, struct error *err)
 		.resolves = daemon->uploader != NULL,
 		.upstreams = daemon->upstreams,
 		.on_ready = on_ready,
-		.on_set_aside = on_set_aside,
+		.on_news = on_news,
 		.ctx = daemon,
 	};
 

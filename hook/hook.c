@@ -203,9 +203,8 @@ static void hand_over(const struct places *p, const struct settings *s, const st
 		break;
 	case TAKEN_UNROOTED:
 		if (!has_roots)
-			say("%s is queued, but nothing protects it from garbage collection; nncachectl "
-			    "status "
-			    "says why",
+			say("%s is queued, but nothing protects it from garbage collection;"
+			    " nncachectl status says why",
 			    first_path(req));
 		break;
 	case NEVER:

@@ -28,16 +28,24 @@ static void handover_end(struct intake_handover *h)
 	intake_maybe_closed(intake);
 }
 
-/* Is PATH being handed over by another one than EXCEPT (or NULL)? */
-static struct intake_handover *find_handover(const struct intake *intake, const char *path,
-                                             const struct intake_handover *except)
+static bool hands_over(const struct intake_handover *h, const char *path)
 {
-	for (struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
-		for (size_t i = 0; h != except && i < h->roots_add.n_paths; i++)
-			if (strcmp(h->roots_add.paths[i], path) == 0)
-				return h;
-	return NULL;
+	for (size_t i = 0; i < h->roots_add.n_paths; i++)
+		if (strcmp(h->roots_add.paths[i], path) == 0)
+			return true;
+	return false;
 }
+
+/* Is PATH on its way, but for EXCEPT (or NULL)? */
+static bool is_on_its_way(const struct intake *intake, const char *path, const struct intake_handover *except)
+{
+	for (const struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
+		if (h != except && hands_over(h, path))
+			return true;
+	return resolve_protects(&intake->resolve, path);
+}
+
+static void unwait(struct intake_handover *h);
 
 static void on_explained(struct queue_op *op)
 {
@@ -47,13 +55,12 @@ static void on_explained(struct queue_op *op)
 	for (size_t i = 0; op->err.kind == ERROR_NONE && i < h->explain.n_paths; i++) {
 		const char *path = h->explain.paths[i];
 
-		if (!h->explain.is_wanted[i] && !resolve_protects(&intake->resolve, path) &&
-		    find_handover(intake, path, h) == NULL)
+		if (!h->explain.is_wanted[i] && !is_on_its_way(intake, path, h))
 			roots_remove(intake->roots, path);
 	}
 	queue_op_fini(op);
 	free(h->explain.is_wanted);
-	handover_end(h);
+	unwait(h);
 }
 
 /* Its request can be done before its root is made, where all is on the caches: then the release found it on
@@ -65,6 +72,8 @@ static bool explain(struct intake_handover *h)
 
 	if (wanted == NULL)
 		return false;
+	h->was_released = false; /* what is released from now on is asked once more */
+	h->n_waits++;
 	h->explain = (struct queue_explain){
 		.op.verb = QUEUE_EXPLAIN,
 		.paths = h->roots_add.paths,
@@ -100,6 +109,16 @@ static void add(struct intake_handover *h)
 	queue_start(h->intake->queue, &h->add.op, on_added);
 }
 
+void intake_tell_roots(struct intake *intake)
+{
+	bool has_message = roots_message(intake->roots) != NULL;
+
+	if (has_message == intake->has_roots_message)
+		return;
+	intake->has_roots_message = has_message;
+	intake->on_news(intake->ctx);
+}
+
 /* Told once, until the roots are there. */
 static void note_unrooted(struct intake *intake, const struct error *err)
 {
@@ -118,6 +137,7 @@ static void on_rooted(struct roots_add *roots_add)
 	h->is_rooted = roots_add->err.kind == ERROR_NONE;
 	if (!h->is_rooted)
 		note_unrooted(h->intake, &roots_add->err);
+	intake_tell_roots(h->intake);
 	for (size_t i = 0; h->push && roots_add->err.kind == ERROR_NONE && i < roots_add->n_paths; i++)
 		if (!h->is_valid[i]) {
 			error_set(&h->err, ERROR_PERMANENT, "%s is not valid in the store",
@@ -194,18 +214,17 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 
 bool intake_is_on_its_way(const struct intake *intake, const char *path)
 {
-	return resolve_protects(&intake->resolve, path) || find_handover(intake, path, NULL) != NULL;
+	return is_on_its_way(intake, path, NULL);
 }
 
 /* A path that is just being handed over again keeps its root: it is released once more when that request is
  * done, or was it that one already. */
 static bool keeps_root(struct intake *intake, const char *path)
 {
-	struct intake_handover *h = find_handover(intake, path, NULL);
-
-	if (h != NULL)
-		h->was_released = true;
-	return h != NULL || resolve_protects(&intake->resolve, path);
+	for (struct intake_handover *h = intake->handovers; h != NULL; h = h->next)
+		if (hands_over(h, path))
+			h->was_released = true;
+	return is_on_its_way(intake, path, NULL);
 }
 
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
@@ -256,7 +275,8 @@ int intake_open(struct intake **ret, const struct intake_config *config, struct 
 	intake->targets = config->targets;
 	intake->resolves = config->resolves;
 	intake->on_ready = config->on_ready;
-	intake->on_set_aside = config->on_set_aside;
+	intake->on_news = config->on_news;
+	intake->has_roots_message = roots_message(config->roots) != NULL;
 	intake->ctx = config->ctx;
 	memcpy(intake->upstreams, config->upstreams, sizeof(intake->upstreams));
 	*ret = intake;

@@ -26,9 +26,9 @@ struct intake_config {
 		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
 	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
 	void (*on_ready)(void *ctx);
-	/* A spool file was set aside, or another number of them waits: intake_n_bad_spool_files,
-	 * intake_n_spool_files or intake_spool_message says something else than before. */
-	void (*on_set_aside)(void *ctx);
+	/* intake_n_bad_spool_files, intake_n_spool_files, intake_spool_message or roots_message says
+	 * something else than before. */
+	void (*on_news)(void *ctx);
 	void *ctx;
 };
 

@@ -68,7 +68,7 @@ struct intake {
 	bool resolves;
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS]; /* of each cache: bits of endpoint numbers */
 	void (*on_ready)(void *ctx);
-	void (*on_set_aside)(void *ctx);
+	void (*on_news)(void *ctx);
 	void *ctx;
 
 	struct intake_handover *handovers; /* on their way: their roots must stay */
@@ -76,6 +76,7 @@ struct intake {
 	struct sweep sweep;
 	struct resolve resolve;
 
+	bool has_roots_message; /* as last told */
 	bool takes_no_more;
 	bool closing;
 	size_t n_handles;
@@ -86,6 +87,8 @@ struct intake {
 
 /* Something of intake ended while it is closing: closes it once nothing is left. */
 void intake_maybe_closed(struct intake *intake);
+/* Roots were made, or could not be: tells if status is to say something else of them. */
+void intake_tell_roots(struct intake *intake);
 /* Is PATH being handed over, or an output on its way into the queue? Its root must stay, and may not be made
  * yet. */
 bool intake_is_on_its_way(const struct intake *intake, const char *path);

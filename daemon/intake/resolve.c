@@ -530,6 +530,7 @@ static void on_rooted(struct roots_add *add)
 	crash_point(RESOLVE_OUTPUTS);
 	if (add->err.kind != ERROR_NONE)
 		r->batch->intake->sweep.lacks_roots = true;
+	intake_tell_roots(r->batch->intake);
 	r->expand = (struct queue_expand_root){
 		.op.verb = QUEUE_EXPAND_ROOT,
 		.root_id = r->root.id,

@@ -50,7 +50,7 @@ static void set_aside(struct intake *intake, const char *name, const char *why)
 		return;
 	}
 	intake->spool.n_bad++;
-	intake->on_set_aside(intake->ctx);
+	intake->on_news(intake->ctx);
 }
 
 static int name_remove(const struct intake *intake, const char *name)
@@ -260,7 +260,8 @@ static uint64_t look_at_others(struct intake *intake)
 	return n_bad;
 }
 
-/* What the spool is like, for status: N files were found in it, or it could not be READ. */
+/* What the spool is like, for status: N files were found in it; or it could not be read, as READ_ERRNO says.
+ */
 static void note(struct intake *intake, int n, int read_errno)
 {
 	struct spool *spool = &intake->spool;
@@ -275,9 +276,9 @@ static void note(struct intake *intake, int n, int read_errno)
 		         strerror(read_errno));
 	else if (spool->n_kept > 0)
 		snprintf(message, sizeof(message),
-		         "the spool cannot be emptied: %zu files taken in from %.300s cannot be removed;"
-		         " expected a directory that uid %u may write",
-		         spool->n_kept, dir, (unsigned)geteuid());
+		         "the spool cannot be emptied: what was taken in from %.300s cannot be removed"
+		         " (%zu so far); expected a directory that uid %u may write",
+		         dir, spool->n_kept, (unsigned)geteuid());
 	if (spool->n_bad == n_bad && spool->n_waiting == n_waiting && strcmp(spool->message, message) == 0)
 		return;
 	if (n < 0 && *spool->message == '\0')
@@ -285,7 +286,7 @@ static void note(struct intake *intake, int n, int read_errno)
 	spool->n_bad = n_bad;
 	spool->n_waiting = n_waiting;
 	memcpy(spool->message, message, sizeof(message));
-	intake->on_set_aside(intake->ctx);
+	intake->on_news(intake->ctx);
 }
 
 /* Takes in the oldest files that can be read; the last of them to end looks again. */

@@ -2,11 +2,12 @@
  * made again, since a power cut can lose a link whose row survived; and again later, if one of them, or one
  * of a hand-over, could not be made. Then, and every few minutes: a root in our directory that no unfinished
  * request explains is enqueued (a hook that was killed leaves nothing else behind), never deleted; a hook's
- * root that is explained goes once the daemon has its own.
+ * root that is explained goes once the daemon has had its own for SETTLE_S.
  *
  * A hook means all caches: its root is explained by a request for all of them alone. One of the daemon's own
- * goes to those that the last request for it named, as long as the queue remembers. A hook that is still at
- * work has a root that nobody explains yet: links younger than YOUNG_S wait. */
+ * goes to those that the last request for it named, as long as the queue remembers, and is let go if none of
+ * them is configured any more. A hook that is still at work has a root that nobody explains yet: links
+ * younger than YOUNG_S wait. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,7 @@ static void on_remade(struct roots_add *add)
 	crash_point(SWEEP_REMADE);
 	if (add->err.kind != ERROR_NONE)
 		note_missing(intake, &add->err);
+	intake_tell_roots(intake);
 	queue_op_fini(&intake->sweep.page.op);
 	if (more && !intake->closing)
 		next_page(intake, last_id);
@@ -197,10 +199,11 @@ static bool is_older(int64_t made_unix_s, int64_t age_s)
 	return now - made_unix_s >= age_s || made_unix_s > now + YOUNG_S;
 }
 
-static void look_again_in(struct sweep *sweep, uint64_t delay_ms)
+/* At links that are AGE_S old by then. */
+static void look_again_after(struct sweep *sweep, uint64_t age_s)
 {
-	if (delay_ms < sweep->again_ms)
-		sweep->again_ms = delay_ms;
+	if ((age_s + 1) * 1000 < sweep->again_ms)
+		sweep->again_ms = (age_s + 1) * 1000;
 }
 
 /* Its hand-over has ended, and was for caches that there are no more; with broken settings that is not known.
@@ -222,7 +225,7 @@ static void look_at(struct intake *intake, size_t i)
 	if (entry->is_ours && is_explained)
 		return;
 	if (!is_older(entry->made_unix_s, YOUNG_S) || intake_is_on_its_way(intake, entry->path))
-		look_again_in(sweep, (YOUNG_S + 1) * 1000);
+		look_again_after(sweep, YOUNG_S);
 	else if (!is_explained && entry->is_ours && sweep->caches[i] == QUEUE_CACHES_GONE)
 		let_go(intake, entry);
 	else if (!is_explained)
@@ -230,8 +233,7 @@ static void look_at(struct intake *intake, size_t i)
 	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
 		roots_remove_name(intake->roots, entry->name);
 	else
-		look_again_in(sweep,
-		              entry->ours_made_unix_s != 0 ? (SETTLE_S + 1) * 1000 : (YOUNG_S + 1) * 1000);
+		look_again_after(sweep, entry->ours_made_unix_s != 0 ? SETTLE_S : YOUNG_S);
 }
 
 static void sweep_end(struct intake *intake)
@@ -251,15 +253,16 @@ static void on_listed(struct roots_list *list);
 static void look_on(struct intake *intake)
 {
 	struct sweep *sweep = &intake->sweep;
+	bool is_over = intake->closing || intake->takes_no_more;
 
 	if (!sweep->is_explained)
 		return;
-	while (!intake->closing && sweep->next < sweep->list.n_entries && sweep->n_running < STRAYS_AT_ONCE)
+	while (!is_over && sweep->next < sweep->list.n_entries && sweep->n_running < STRAYS_AT_ONCE)
 		look_at(intake, sweep->next++);
-	if (!intake->closing && sweep->next < sweep->list.n_entries)
+	if (!is_over && sweep->next < sweep->list.n_entries)
 		return;
 	sweep->is_explained = false;
-	if (sweep->list.more && !intake->closing)
+	if (sweep->list.more && !is_over)
 		roots_list_start(intake->roots, &sweep->list, on_listed);
 	else
 		sweep_end(intake);

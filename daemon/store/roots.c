@@ -308,11 +308,12 @@ static int64_t made_unix_s(int dir_fd, const char *name)
 {
 	struct stat st;
 
-	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) ? st.st_mtim.tv_sec
-	                                                                                   : 0;
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
+		return 0;
+	return st.st_mtim.tv_sec;
 }
 
-static int list_one(struct roots_list *list, int dir_fd, const char *name)
+static void list_one(struct roots_list *list, int dir_fd, const char *name)
 {
 	const char *store = store_dir(list->roots->store);
 	char target[PATH_MAX];
@@ -322,11 +323,11 @@ static int list_one(struct roots_list *list, int dir_fd, const char *name)
 	size_t n_path;
 
 	if (n < 0 || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return 0; /* no link, or gone by now */
+		return; /* no link, or gone by now */
 	target[n] = '\0';
 	n_path = store_path_prefix_len(target, store);
 	if (n_path == 0)
-		return 0;
+		return;
 	entry.made_unix_s = st.st_mtim.tv_sec;
 	entry.name = strdup(name);
 	entry.path = strndup(target, n_path);
@@ -334,11 +335,11 @@ static int list_one(struct roots_list *list, int dir_fd, const char *name)
 		entry.is_ours = strcmp(name, store_path_base(entry.path)) == 0;
 		entry.ours_made_unix_s = entry.is_ours ? 0 : made_unix_s(dir_fd, store_path_base(entry.path));
 		if (append_entry(list, &entry) == 0)
-			return 0;
+			return;
 	}
 	free(entry.name);
 	free(entry.path);
-	return error_set(&list->err, ERROR_TRANSIENT, "out of memory");
+	error_set(&list->err, ERROR_TRANSIENT, "out of memory");
 }
 
 static void run_list(struct store_job *job)

@@ -76,7 +76,7 @@ void intake_start(struct intake *intake, struct intake_handover *h, intake_done_
 
 /* ---- the spool ------------------------------------------------------------------------------- */
 
-static void on_set_aside(void *ctx)
+static void on_news(void *ctx)
 {
 	(void)ctx;
 	t.n_set_aside = t.intake.spool.n_bad;
@@ -110,9 +110,8 @@ static void open_all(void)
 	MUST(config_load_text(&t.config, &places, "file", text.data, text.len, false, &mistakes) == 0);
 	buf_fini(&text);
 	MUST(loop_init(&t.loop, &err) == 0);
-	t.intake = (struct intake){
-		.loop = &t.loop, .config = t.config, .resolves = true, .on_set_aside = on_set_aside
-	};
+	t.intake =
+		(struct intake){ .loop = &t.loop, .config = t.config, .resolves = true, .on_news = on_news };
 	spool_open(&t.intake);
 }
 

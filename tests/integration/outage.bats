@@ -103,6 +103,33 @@ setup() {
 	wait_until 30 no_roots
 }
 
+@test "a path whose root the daemon cannot make keeps the hook's until it can" {
+	start_daemon
+	path=$(make_path program)
+	roots=$T/var/gcroots/nncache
+	mkdir "$roots/$(basename "$path")" # in its way
+	call_hook "$path"
+	hooks=$(find "$roots" -type l -name "$(basename "$path").*")
+	[ "$(readlink "$hooks")" = "$path" ]
+	wait_until 20 status_is '.queue.ready == 1'
+	[[ "$(ctl status)" == *"not protected from garbage collection"* ]]
+	nix-store --gc
+	[ -e "$path/data" ]
+
+	rmdir "$roots/$(basename "$path")"
+	touch -h -d '1 minute ago' "$hooks"
+	kill -HUP "$(pid_of nncached)" # it tries again every few minutes by itself
+	wait_until 20 test -L "$roots/$(basename "$path")"
+	wait_until 20 test ! -L "$hooks"
+	[[ "$(ctl status)" != *"not protected"* ]]
+	nix-store --gc
+	[ -e "$path/data" ]
+	start_nginx
+	ctl retry --failed || true
+	wait_until 50 uploaded
+	wait_until 20 no_roots
+}
+
 @test "a root that a power cut lost is made again before a collector runs" {
 	start_daemon # nobody listens at the cache's port
 	path=$(build_path program)

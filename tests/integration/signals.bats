@@ -42,6 +42,23 @@ in_flight() {
 	[ "$STOPPED_WITH" -eq 0 ]
 }
 
+@test "what is done while the parts are closed leaves no root behind" {
+	write_config "file://$T/cache"
+	start_daemon
+	paths=()
+	for i in $(seq 60); do
+		paths+=("$(make_path "p$i")")
+	done
+	for path in "${paths[@]}"; do
+		ctl push --no-wait "$path"
+		kill -HUP "$(pid_of nncached)"
+	done
+	wait_until 50 uploaded
+	wait_until 5 no_roots
+	run grep -c 'stray root taken in' "$T/log/nncached.log"
+	[ "$output" = 0 ]
+}
+
 @test "stopped at any moment, it gives all back and goes on at the next start" {
 	write_config "http://127.0.0.1:$PORT/slow" 'upload-jobs = 4'
 	paths=()

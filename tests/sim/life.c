@@ -148,7 +148,7 @@ static void on_ready(void *ctx)
 	life.is_ready = true;
 }
 
-static void on_set_aside(void *ctx)
+static void on_news(void *ctx)
 {
 	(void)ctx;
 	if (life.intake != NULL && intake_n_bad_spool_files(life.intake) > 0)
@@ -215,7 +215,7 @@ static int open_intake(struct error *err)
 		.resolves = true,
 		.upstreams = life.upstreams,
 		.on_ready = on_ready,
-		.on_set_aside = on_set_aside,
+		.on_news = on_news,
 	};
 
 	return intake_open(&life.intake, &config, err);

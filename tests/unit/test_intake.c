@@ -80,7 +80,7 @@ static void on_released(void *ctx, char *const *paths, size_t n_paths)
 		intake_released(t.intake, paths, n_paths);
 }
 
-static void on_set_aside(void *ctx)
+static void on_news(void *ctx)
 {
 	(void)ctx;
 	t.n_bad_told = intake_n_bad_spool_files(t.intake);
@@ -158,7 +158,7 @@ static void open_intake(void)
 		                         .resolves = !t.has_no_cache,
 		                         .upstreams = upstreams,
 		                         .on_ready = on_ready,
-		                         .on_set_aside = on_set_aside };
+		                         .on_news = on_news };
 	assert_int_equal(intake_open(&t.intake, &config, &err), 0);
 }
 
@@ -444,21 +444,30 @@ static void collect(const char *path)
 	sqlite3_close(db);
 }
 
-/* As a spool file that was read late. */
-static void what_is_on_the_caches_and_collected_is_done(void **state)
+static const char *const only_out[] = { OUT };
+
+/* From then on it is done as soon as it is handed over. */
+static void upload_and_collect_out(void)
 {
-	const char *const paths[] = { OUT };
 	struct intake_handover h;
-	(void)state;
 
 	open_intake();
 	run_until(is_ready);
-	begin_hand_over(&h, paths, 1, NULL);
+	begin_hand_over(&h, only_out, 1, NULL);
 	run_until(all_is_resolved);
 	finish_all();
 	assert_int_equal(n_roots(ROOT_DONE), 1);
 	collect(OUT);
-	begin_hand_over(&h, paths, 1, NULL);
+}
+
+/* As a spool file that was read late. */
+static void what_is_on_the_caches_and_collected_is_done(void **state)
+{
+	struct intake_handover h;
+	(void)state;
+
+	upload_and_collect_out();
+	begin_hand_over(&h, only_out, 1, NULL);
 	run_until(all_is_resolved);
 	assert_int_equal(n_roots(ROOT_FAILED), 0);
 	assert_int_equal(n_roots(ROOT_DONE), 2);
@@ -483,24 +492,45 @@ static bool two_are_done(void)
 
 static void a_root_made_after_all_was_done_does_not_stay(void **state)
 {
-	const char *const paths[] = { OUT };
 	struct intake_handover h;
 	(void)state;
 
-	open_intake();
-	run_until(is_ready);
-	begin_hand_over(&h, paths, 1, NULL);
-	run_until(all_is_resolved);
-	finish_all();
-	collect(OUT);
+	upload_and_collect_out();
 	links_wait = true;
-	begin_hand_over(&h, paths, 1, NULL);
+	begin_hand_over(&h, only_out, 1, NULL);
 	run_until(two_are_done);
 	assert_false(is_handed_over());
 	links_wait = false;
 	run_until(is_handed_over);
 	assert_true(h.is_rooted);
 	assert_false(is_rooted(OUT));
+}
+
+static struct intake_handover pair[2];
+
+static bool first_asks(void)
+{
+	return !pair[0].was_released;
+}
+
+/* Whichever of them ends last must know; and what is released while the queue is asked is asked again. */
+static void all_hand_overs_of_a_path_hear_of_its_release(void **state)
+{
+	char *const released[] = { (char *)(uintptr_t)OUT };
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&pair[0], only_out, 1, NULL);
+	begin_hand_over(&pair[1], only_out, 1, NULL);
+	intake_released(t.intake, released, 1);
+	assert_true(pair[0].was_released && pair[1].was_released);
+	run_until(first_asks);
+	assert_false(is_handed_over());
+	intake_released(t.intake, released, 1);
+	run_until(is_handed_over);
+	assert_false(pair[0].was_released || pair[1].was_released);
+	assert_true(is_rooted(OUT)); /* both are unfinished */
 }
 
 static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
@@ -657,7 +687,7 @@ static void a_spool_file_that_cannot_be_removed_is_taken_in_once(void **state)
 	open_intake();
 	run_until(is_ready);
 	run_until(spool_is_stuck);
-	assert_non_null(strstr(intake_spool_message(t.intake), "1 files taken in from"));
+	assert_non_null(strstr(intake_spool_message(t.intake), "cannot be removed (1 so far)"));
 	spool("nncache 1 enqueue\npath " DEV "\nend\n");
 	for (int i = 0; i < 20; i++) {
 		timer_set(&t.intake->spool.rescan, 1);
@@ -1012,6 +1042,7 @@ int main(void)
 		TEST(a_path_that_is_not_valid_fails_and_takes_none_with_it),
 		TEST(what_is_on_the_caches_and_collected_is_done),
 		TEST(a_root_made_after_all_was_done_does_not_stay),
+		TEST(all_hand_overs_of_a_path_hear_of_its_release),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
