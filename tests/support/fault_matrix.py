@@ -44,7 +44,6 @@ class Keys:
         self.narinfo = os.path.basename(path)[:32] + ".narinfo"
         self.nar = "nar/%s.nar.zst" % self.nar_hash.split(":")[1]
 
-
     def names(self):
         return {self.narinfo, self.nar}
 
