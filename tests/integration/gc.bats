@@ -11,7 +11,7 @@ HOOK_POINTS=(HOOK_START HOOK_ROOTED HOOK_CONNECTED HOOK_SENT HOOK_ANSWERED)
 setup() {
 	scratch_make
 	pick_port
-	write_config "http://127.0.0.1:$PORT" 'upstreams =' # nobody listens there yet
+	write_config "http://127.0.0.1:$PORT" # nobody listens there yet
 	mkdir -p "$T/var/gcroots/prepared" "$T/done"
 }
 

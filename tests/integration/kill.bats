@@ -12,7 +12,7 @@ setup() {
 	}
 	scratch_make
 	CACHE=$T/cache
-	write_config "file://$CACHE" 'upstreams ='
+	write_config "file://$CACHE"
 	mkdir -p "$T/var/gcroots/prepared"
 }
 
@@ -21,7 +21,7 @@ use_web() {
 	pick_port
 	start_nginx
 	CACHE=$T/www
-	write_config "http://127.0.0.1:$PORT" 'upstreams =' "$@"
+	write_config "http://127.0.0.1:$PORT" "$@"
 }
 
 # prepare N [BYTES]: PROGRAMS are N new store paths, each with a dependency of its own. Roots keep them until
@@ -241,7 +241,7 @@ all_come_back() {
 @test "killed while a path is put off, and while lost roots are made again" {
 	pick_port # nobody listens there
 	CACHE=$T/www
-	write_config "http://127.0.0.1:$PORT" 'upstreams ='
+	write_config "http://127.0.0.1:$PORT"
 	prepare 1
 	next_path
 	start_armed DEFER_UNCOMMITTED
@@ -285,7 +285,7 @@ all_come_back() {
 	prepare 5 1000000
 	for point in RELOAD_BEGUN RELOAD_CLOSED STOP_DRAINING STOP_BEGUN STOP_CLOSED; do
 		echo "-- $point"
-		write_config "http://127.0.0.1:$PORT" 'upstreams =' 'upload-rate = 100K'
+		write_config "http://127.0.0.1:$PORT" 'upload-rate = 100K'
 		[ $point != STOP_DRAINING ] || set_option 'stop-drain = 1h'
 		signal=TERM
 		[[ $point != RELOAD* ]] || signal=HUP
@@ -295,7 +295,7 @@ all_come_back() {
 		soon status_is '.queue.in_flight > 0'
 		kill -s $signal "$(pid_of nncached)"
 		died_at $point
-		write_config "http://127.0.0.1:$PORT" 'upstreams ='
+		write_config "http://127.0.0.1:$PORT"
 		recovers $point
 	done
 }

@@ -9,7 +9,7 @@ run_matrix() {
 	struck=$(make_path struck 1200000 "$other") # large enough to be asked for before it is sent
 	referrer=$(make_path referrer 64 "$struck")
 	third=$(make_path third)
-	write_config "file://$T/cache" 'upstreams ='
+	write_config "file://$T/cache"
 	python3 "$TOP/tests/support/fault_matrix.py" "$1" "$B" "$T" "$struck" "$referrer" "$other" "$third" 3>&-
 }
 

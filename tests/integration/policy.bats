@@ -25,7 +25,7 @@ load common
 }
 
 @test "exclude-closures withholds a root whose closure has a member that nobody has" {
-	write_config "file://$T/cache" 'exclude-closures = -secret' 'upstreams ='
+	write_config "file://$T/cache" 'exclude-closures = -secret'
 	start_daemon
 	secret=$(make_path my-secret)
 	program=$(build_path program 64 "$secret")
@@ -42,7 +42,7 @@ load common
 }
 
 @test "exclude-closures-with-nar-over withholds a large member" {
-	write_config "file://$T/cache" 'exclude-closures-with-nar-over = 1M' 'upstreams ='
+	write_config "file://$T/cache" 'exclude-closures-with-nar-over = 1M'
 	start_daemon
 	large=$(build_path large 2000000)
 	small=$(build_path small 2000)

@@ -5,7 +5,7 @@ load common
 
 setup() {
 	scratch_make
-	write_config "file://$T/cache" 'upstreams ='
+	write_config "file://$T/cache"
 }
 
 # start_cache_server: objects in $T/www.
@@ -97,7 +97,7 @@ breaks_and_mends() {
 
 @test "what breaks on a server is found, and mended" {
 	start_cache_server
-	write_config "http://127.0.0.1:$PORT/ok" 'upstreams ='
+	write_config "http://127.0.0.1:$PORT/ok"
 	upload_three
 	breaks_and_mends "$T/www"
 	read_back "http://127.0.0.1:$PORT/ok" "$THREE"
@@ -105,7 +105,7 @@ breaks_and_mends() {
 
 @test "a server that thanks for everything and keeps nothing is found out" {
 	start_cache_server
-	write_config "http://127.0.0.1:$PORT/lie" 'upstreams ='
+	write_config "http://127.0.0.1:$PORT/lie"
 	start_daemon
 	# Of the first it keeps nothing, of the second no NAR.
 	: >"$T/www/.lie"
@@ -163,7 +163,7 @@ breaks_and_mends() {
 
 @test "a cache that does not answer ends it with 1, one that is not configured, too" {
 	start_cache_server
-	write_config "http://127.0.0.1:$PORT/ok" 'upstreams ='
+	write_config "http://127.0.0.1:$PORT/ok"
 	upload_three
 	stop cache
 	run ctl verify main
@@ -182,7 +182,7 @@ breaks_and_mends() {
 	read -r PORT _ <"$T/log/attic.log"
 	echo open-sesame >"$T/etc/token"
 	chmod 600 "$T/etc/token"
-	write_config "attic+http://127.0.0.1:$PORT/team" "token-file = $T/etc/token" 'upstreams ='
+	write_config "attic+http://127.0.0.1:$PORT/team" "token-file = $T/etc/token"
 	upload_three
 	verify 0 --deep
 	jq -e '.summary | .paths == 3 and .findings == 0 and .unchecked == 0' "$T/found"

@@ -98,7 +98,8 @@ wait_until() {
 	done
 }
 
-# write_config CACHE-URL [LINE...]: LINEs are added to the section of the cache.
+# write_config CACHE-URL [LINE...]: LINEs are added to the section of the cache, which has no upstream unless one of
+# them names it.
 write_config() {
 	local url=$1
 	shift
@@ -115,6 +116,7 @@ write_config() {
 			url = $url
 			signing-key-file = $T/etc/key.secret
 		END
+		[[ $* == *upstreams* ]] || echo 'upstreams ='
 		[ $# = 0 ] || printf '%s\n' "$@"
 	} >"$T/etc/nncache.conf"
 }

@@ -132,7 +132,7 @@ static bool wait_until(struct driver *driver, bool (*is_so)(const struct driver 
 	while (!driver->is_over && clock_mono_ms() < end) {
 		if (is_so(driver))
 			return true;
-		poll(NULL, 0, 5);
+		poll(NULL, 0, 20); /* to answer is most of what an idle daemon does */
 	}
 	return false;
 }
@@ -195,7 +195,7 @@ static void prepare_for(const char *dir, const char *url, bool with_big)
 	snprintf(text, sizeof(text),
 	         "[daemon]\nstore = local?root=%s\nsocket = %s/socket\nstate-dir = %s/state\n"
 	         "spool-dir = %s/state/spool\ngcroots-dir = %s/nix/var/nix/gcroots/nncache\npack-jobs = 1\n"
-	         "[cache \"main\"]\nurl = %s\nsigning-key-file = %s/key.secret\n",
+	         "[cache \"main\"]\nurl = %s\nupstreams =\nsigning-key-file = %s/key.secret\n",
 	         dir, dir, dir, dir, dir, url, dir);
 	snprintf(path, sizeof(path), "%s/nncache.conf", dir);
 	world_write(path, text, strlen(text));
