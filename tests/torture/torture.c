@@ -22,7 +22,7 @@
 #define SANITIZER_STATUS 99
 #define RUN_MAX_MS       60000
 #define STDERR_MAX       1048576
-#define N_WORKERS        4
+#define WORKERS_MAX      256
 #define SQL_MEMORY_MAX   2000
 
 const char *__asan_default_options(void);
@@ -321,13 +321,22 @@ static void work(const struct torture_scenario *scenario, const struct plans *pl
 	remove_top();
 }
 
-/* A run mostly waits: several go on at a time. */
+/* A run mostly waits: several go on at a time. A sample leaves most of the cores to other tests. */
+static size_t n_workers(size_t n_plans)
+{
+	size_t n = (size_t)sysconf(_SC_NPROCESSORS_ONLN) * (getenv("TORTURE") != NULL ? 32 : 2);
+
+	n = n < WORKERS_MAX ? n : WORKERS_MAX;
+	return n < n_plans ? n : n_plans;
+}
+
 static void try_all(const struct torture_scenario *scenario, const struct plans *plans, struct tally *tally)
 {
-	pid_t pids[N_WORKERS];
+	size_t n = n_workers(plans->n);
+	pid_t pids[WORKERS_MAX];
 
 	fflush(NULL);
-	for (size_t i = 0; i < N_WORKERS; i++) {
+	for (size_t i = 0; i < n; i++) {
 		pids[i] = fork();
 		if (pids[i] < 0)
 			torture_fail("fork: %s", strerror(errno));
@@ -338,7 +347,7 @@ static void try_all(const struct torture_scenario *scenario, const struct plans 
 			_exit(EXIT_SUCCESS);
 		}
 	}
-	for (size_t i = 0; i < N_WORKERS; i++) {
+	for (size_t i = 0; i < n; i++) {
 		int status;
 
 		if (waitpid(pids[i], &status, 0) < 0 || status != 0)
