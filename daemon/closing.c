@@ -1,12 +1,20 @@
 /* From the top down: each part's end begins the next one's. */
 #include "daemon/internal.h"
 
+/* Behind the queue, which lets roots go until its end. */
+static void close_roots(struct daemon *daemon)
+{
+	roots_close(daemon->roots);
+	daemon->roots = NULL;
+	daemon_parts_closed(daemon);
+}
+
 static void on_queue_closed(void *ctx)
 {
 	struct daemon *daemon = ctx;
 
 	daemon->queue = NULL;
-	daemon_parts_closed(daemon);
+	close_roots(daemon);
 }
 
 static void close_queue(struct daemon *daemon)
@@ -14,7 +22,7 @@ static void close_queue(struct daemon *daemon)
 	if (daemon->queue != NULL)
 		queue_close(daemon->queue, on_queue_closed, daemon);
 	else
-		daemon_parts_closed(daemon);
+		close_roots(daemon);
 }
 
 static void on_store_closed(void *ctx)
@@ -32,8 +40,6 @@ static void on_uploader_closed(void *ctx)
 	daemon->uploader = NULL;
 	policy_free(daemon->policy);
 	daemon->policy = NULL;
-	roots_close(daemon->roots);
-	daemon->roots = NULL;
 	if (daemon->store != NULL)
 		store_close(daemon->store, on_store_closed, daemon);
 	else

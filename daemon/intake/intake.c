@@ -229,6 +229,7 @@ static bool keeps_root(struct intake *intake, const char *path)
 
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths)
 {
+	intake->sweep.was_released = true;
 	for (size_t i = 0; i < n_paths; i++)
 		if (!keeps_root(intake, paths[i]))
 			roots_remove(intake->roots, paths[i]);

@@ -46,6 +46,7 @@ struct sweep {
 	/* remaking the roots of unfinished requests at start */
 	struct queue_unfinished_roots page;
 	struct roots_add add;
+	bool was_released; /* something, since the page was asked for */
 };
 
 struct resolve {

@@ -21,7 +21,7 @@
 #define YOUNG_S        10
 #define SETTLE_S       2 /* longer than a collector looks at a directory */
 #define STRAYS_AT_ONCE 256
-#define PAGE_MAX       1000
+#define PAGE_MAX       ROOTS_PAGE
 
 struct stray {
 	struct intake *intake;
@@ -57,21 +57,57 @@ static void note_missing(struct intake *intake, const struct error *err)
 	intake->sweep.lacks_roots = true;
 }
 
-static void on_remade(struct roots_add *add)
+static void end_page(struct intake *intake)
 {
-	struct intake *intake = CONTAINER_OF(add, struct intake, sweep.add);
 	int64_t last_id = intake->sweep.page.last_id;
 	bool more = intake->sweep.page.n_paths == PAGE_MAX;
 
-	crash_point(SWEEP_REMADE);
-	if (add->err.kind != ERROR_NONE)
-		note_missing(intake, &add->err);
-	intake_tell_roots(intake);
 	queue_op_fini(&intake->sweep.page.op);
 	if (more && !intake->closing)
 		next_page(intake, last_id);
 	else
 		remade(intake);
+}
+
+static void on_page_explained(struct queue_op *op)
+{
+	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.explain.op);
+	const struct sweep *sweep = &intake->sweep;
+
+	for (size_t i = 0; op->err.kind == ERROR_NONE && i < sweep->page.n_paths; i++)
+		if (!sweep->is_wanted[i] && !intake_is_on_its_way(intake, sweep->page.paths[i]))
+			roots_remove(intake->roots, sweep->page.paths[i]);
+	queue_op_fini(op);
+	end_page(intake);
+}
+
+/* What was released while its root was being made has it for good now: nobody else would take it away. */
+static void explain_page(struct intake *intake)
+{
+	struct sweep *sweep = &intake->sweep;
+
+	sweep->explain = (struct queue_explain){
+		.op.verb = QUEUE_EXPLAIN,
+		.paths = sweep->add.paths,
+		.n_paths = sweep->add.n_paths,
+		.is_wanted = sweep->is_wanted,
+		.is_wanted_by_all = sweep->is_wanted_by_all,
+	};
+	queue_start(intake->queue, &sweep->explain.op, on_page_explained);
+}
+
+static void on_remade(struct roots_add *add)
+{
+	struct intake *intake = CONTAINER_OF(add, struct intake, sweep.add);
+
+	crash_point(SWEEP_REMADE);
+	if (add->err.kind != ERROR_NONE)
+		note_missing(intake, &add->err);
+	intake_tell_roots(intake);
+	if (intake->sweep.was_released)
+		explain_page(intake);
+	else
+		end_page(intake);
 }
 
 static void on_page(struct queue_op *op)
@@ -95,6 +131,7 @@ static void on_page(struct queue_op *op)
 
 static void next_page(struct intake *intake, int64_t after_id)
 {
+	intake->sweep.was_released = false;
 	intake->sweep.page = (struct queue_unfinished_roots){
 		.op.verb = QUEUE_UNFINISHED_ROOTS,
 		.after_id = after_id,

@@ -474,14 +474,16 @@ static void what_is_on_the_caches_and_collected_is_done(void **state)
 	assert_false(is_rooted(OUT));
 }
 
-static atomic_bool links_wait;
+static atomic_bool links_wait, a_link_waits;
 int __real_symlink(const char *target, const char *path);
 int __wrap_symlink(const char *target, const char *path);
 
 int __wrap_symlink(const char *target, const char *path)
 {
-	while (links_wait)
+	while (links_wait) {
+		a_link_waits = true;
 		usleep(1000);
+	}
 	return __real_symlink(target, path);
 }
 
@@ -839,6 +841,35 @@ static void roots_that_a_power_cut_lost_are_there_before_it_serves(void **state)
 	assert_true(is_rooted(OUT));
 }
 
+static bool one_waits(void)
+{
+	return a_link_waits;
+}
+
+static void a_root_released_while_it_is_made_again_does_not_stay(void **state)
+{
+	struct intake_handover h;
+	char link[256];
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, only_out, 1, NULL);
+	run_until(all_is_resolved);
+	close_intake();
+	snprintf(link, sizeof(link), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	assert_int_equal(unlink(link), 0);
+	a_link_waits = false;
+	links_wait = true;
+	open_intake();
+	run_until(one_waits);
+	finish_all();
+	assert_int_equal(n_roots(ROOT_DONE), 1);
+	links_wait = false;
+	run_until(is_ready);
+	assert_false(is_rooted(OUT));
+}
+
 static bool dev_is_swept(void)
 {
 	return !is_rooted(DEV ".18.4");
@@ -1056,6 +1087,7 @@ int main(void)
 		TEST(what_a_killed_hook_half_wrote_goes_after_a_day),
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
+		TEST(a_root_released_while_it_is_made_again_does_not_stay),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
 		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
