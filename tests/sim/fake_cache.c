@@ -34,6 +34,7 @@ struct cache {
 	struct object nars[STORE_CONTENTS_MAX];
 	unsigned infos[STORE_PATHS_MAX];   /* 1 + the content of its NAR; 0: not there */
 	uint64_t lost_ms[STORE_PATHS_MAX]; /* when its narinfo was deleted; 0: never */
+	bool denied[STORE_PATHS_MAX];      /* its narinfo, although it was there */
 	bool uses_upstream;
 	/* What this life of the daemon was told to be there, and of which it heard nothing else since. */
 	bool told_infos[STORE_PATHS_MAX], told_nars[STORE_CONTENTS_MAX];
@@ -144,6 +145,11 @@ bool fake_cache_has(unsigned cache, unsigned path)
 bool fake_cache_had(unsigned cache, unsigned path)
 {
 	return caches[cache].infos[path] > 0 || caches[cache].lost_ms[path] > 0;
+}
+
+bool fake_cache_denied(unsigned cache, unsigned path)
+{
+	return caches[cache].denied[path] || (caches[cache].uses_upstream && caches[UPSTREAM].denied[path]);
 }
 
 uint64_t fake_cache_n_stored(void)
@@ -421,6 +427,7 @@ static void answer(const struct call *call, struct backend_op *op)
 		return;
 	case FIND_INFO:
 		op->found = caches[call->cache].infos[call->path] > 0 && !denies;
+		caches[call->cache].denied[call->path] |= denies && caches[call->cache].infos[call->path] > 0;
 		if (op->found)
 			name_nar(call->cache, op, caches[call->cache].infos[call->path] - 1);
 		return;

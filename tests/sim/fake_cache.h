@@ -47,6 +47,8 @@ void fake_cache_lose(unsigned cache, unsigned path);
 bool fake_cache_has(unsigned cache, unsigned path);
 /* Is it, or was it once? CACHE can be the upstream. */
 bool fake_cache_had(unsigned cache, unsigned path);
+/* Did it, or its upstream, ever say that PATH is not there while it was? */
+bool fake_cache_denied(unsigned cache, unsigned path);
 /* Did it ever lose anything? Then what it lost can be missed below any narinfo that is there. */
 bool fake_cache_has_lost(unsigned cache);
 /* How often a narinfo came to be there. */

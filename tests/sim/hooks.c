@@ -97,12 +97,16 @@ static bool is_kept_on(unsigned cache, unsigned path)
 		return true;
 	fake_store_closure(path, in);
 	for (unsigned i = 0; i < store_model.n_paths; i++) {
-		if (!in[i] || fake_cache_has(cache, i))
+		bool has = fake_cache_has(cache, i);
+
+		if (!in[i])
 			continue;
-		if (policy_withholds(life.filters, cache, store_model.paths[i].text,
+		/* What may only be found is withheld where it is said not to be there, true or not. */
+		if ((!has || fake_cache_denied(cache, i)) &&
+		    policy_withholds(life.filters, cache, store_model.paths[i].text,
 		                     fake_store_nar_size(store_model.paths[i].content)))
 			return true;
-		is_whole = false;
+		is_whole &= has;
 	}
 	return is_whole;
 }
