@@ -247,6 +247,15 @@ static int is_current(struct queue_db *q, const struct chore *chore, struct erro
 	return 1;
 }
 
+/* A page can come when the cache has been taken out of the configuration: what it made ready is blocked
+ * again. */
+static int disconnect_again(struct queue_db *q, const struct chore *chore, struct error *err)
+{
+	if (cache_is_configured(q, chore->cache))
+		return 0;
+	return chore_add(q, CHORE_DISCONNECT, 0, chore->cache, chore->made, err);
+}
+
 static int tell_page(struct queue_db *q, struct chore *chore, bool *ret_more, struct error *err)
 {
 	struct job jobs[PAGE_ROWS];
@@ -261,7 +270,7 @@ static int tell_page(struct queue_db *q, struct chore *chore, bool *ret_more, st
 		if (tell_one(q, chore, &jobs[i], err) < 0)
 			return -1;
 	}
-	return 0;
+	return chore->kind == CHORE_WAKE && n > 0 ? disconnect_again(q, chore, err) : 0;
 }
 
 /* Those blocked by a path leave that index as they go on: every page is the first one. */
@@ -298,7 +307,7 @@ static int unblock_page(struct queue_db *q, struct chore *chore, bool *ret_more,
 			return -1;
 	}
 	*ret_more = n == PAGE_ROWS;
-	return 0;
+	return n > 0 ? disconnect_again(q, chore, err) : 0;
 }
 
 static int disconnect_page(struct queue_db *q, struct chore *chore, bool *ret_more, struct error *err)

@@ -1917,6 +1917,34 @@ static void a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocke
 	assert_counts(1, 0, 0, 0, 0, 0);
 }
 
+static void a_page_that_comes_after_its_cache_went_leaves_nothing_ready(void **state)
+{
+	static const char *const causes[] = {
+		"UPDATE job SET state = 5 WHERE path = 1;"
+		"INSERT INTO chore (kind, path, cache, after, made) SELECT 0, 1, cache, 0, 1 FROM job WHERE "
+		"path = 1",
+		"UPDATE job SET blocked_by = 1 WHERE path = 2;"
+		"INSERT INTO chore (kind, path, cache, after, made) SELECT 2, 1, cache, 0, 1 FROM job WHERE "
+		"path = 1",
+	};
+	(void)state;
+
+	for (size_t i = 0; i < N_ELEMENTS(causes); i++) {
+		PUSH({ .path = 1 }, { .path = 2, .refs = { 1 } });
+		close_queue();
+		open_with(standard + 1, 1);
+		assert_int_equal(list_count(JOB_BLOCKED, "main"), 2);
+		close_queue();
+		change_file(causes[i]);
+		open_with(standard + 1, 1);
+		assert_int_equal(list_count(JOB_READY, "main"), 0);
+		assert_int_equal(list_count(JOB_BLOCKED, "main"), 2 - (i == 0));
+		reopen();
+		assert_int_equal(list_count(JOB_BLOCKED, "main"), 0);
+		forget(NULL, 0, false);
+	}
+}
+
 static void a_root_meant_for_a_removed_cache_alone_waits_for_it(void **state)
 {
 	const struct queue_add_path paths[] = { { .path = P(1), .rank = now } };
@@ -3063,6 +3091,7 @@ int main(void)
 		TEST(a_cache_that_became_an_upstream_blocks_its_jobs_until_it_is_one_again),
 		TEST(a_cache_that_is_an_upstream_as_well_keeps_its_name),
 		TEST(a_cache_that_came_and_went_before_its_jobs_went_on_keeps_them_blocked),
+		TEST(a_page_that_comes_after_its_cache_went_leaves_nothing_ready),
 		TEST(a_root_meant_for_a_removed_cache_alone_waits_for_it),
 		TEST(a_forgotten_path_goes_and_blocks_what_needs_it),
 		TEST(forgetting_all_counts_each_once_whatever_the_order),
