@@ -54,10 +54,11 @@ unsigned n_promises;
 static struct unlinked unlinked[N_UNLINKED];
 static unsigned n_unlinked;
 
-/* The daemon's own. */
+/* The daemon's own: of a derivation until its outputs have taken its place. */
 static bool hook_root_is_made(const struct hook *hook, unsigned i)
 {
-	return fake_root_is_made(hook->derivation > 0 ? hook->derivation : hook->paths[i]);
+	return (hook->derivation > 0 && fake_root_is_made(hook->derivation)) ||
+	       fake_root_is_made(hook->paths[i]);
 }
 
 /* ---- promises ---------------------------------------------------------------------------------------- */
