@@ -204,8 +204,8 @@ int job_withhold(struct queue_db *q, struct job *job, int64_t by_path, int64_t n
 /* ---- orphans.c */
 
 /* One page of the jobs of a forgotten root; *AFTER moves on from 0. */
-int orphans_page(struct queue_db *q, int64_t root, int64_t *after, bool *ret_more, struct error *err)
-	MUST_CHECK;
+int orphans_page(struct queue_db *q, int64_t root, int64_t now, int64_t *after, bool *ret_more,
+                 struct error *err) MUST_CHECK;
 
 /* ---- leftover.c */
 

@@ -356,7 +356,7 @@ static int run_page(struct queue_db *q, struct chore *chore, bool *ret_more, str
 			return 0;
 		return unblock_page(q, chore, ret_more, err);
 	case CHORE_ORPHANS:
-		return orphans_page(q, chore->path, &chore->after, ret_more, err);
+		return orphans_page(q, chore->path, chore->made, &chore->after, ret_more, err);
 	}
 	return 0; /* of a kind that is known no more: dropped */
 }

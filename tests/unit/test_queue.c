@@ -2122,6 +2122,31 @@ static void what_a_forgotten_root_left_is_mended_by_another_root_of_its_path(voi
 	assert_string_equal(released, "p2");
 }
 
+static void what_a_forgotten_root_left_waiting_is_mended_by_another_root_of_its_path(void **state)
+{
+	struct queue_job job;
+	(void)state;
+
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } }); /* 1 was there */
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } });
+	job = take(2);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	job = take(3);
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	end_root(claim_root(NULL), ROOT_FAILED, "gone");
+	assert_counts(0, 0, 2, 0, 0, 0);
+	forget(NULL, 0, true);
+	job = take(2);
+	assert_nothing_to_take(); /* 3 waits for it */
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
+	assert_counts(0, 0, 2, 0, 0, 0);
+	assert_counts_survive();
+}
+
 static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **state)
 {
 	struct queue_job job, flying;
@@ -3102,6 +3127,7 @@ int main(void)
 		TEST(a_new_root_has_not_the_number_of_a_forgotten_one_that_is_resolved),
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
+		TEST(what_a_forgotten_root_left_waiting_is_mended_by_another_root_of_its_path),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
 		TEST(what_a_forgotten_root_left_is_mended_by_a_root_that_is_meant_for_its_cache),
 		TEST(forgetting_what_failed_leaves_what_only_needs_it),
