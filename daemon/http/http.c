@@ -95,7 +95,11 @@ static struct socket_watch *watch_new(struct http *http, curl_socket_t fd)
 }
 
 /* curl also calls this from curl_multi_cleanup, to take leave of pooled connections; by then no
- * new watch may start. With -1 all transfers fail. */
+ * new watch may start.
+ *
+ * What cannot be watched, for want of memory, is left to curl's own timers and time limits, and tried again
+ * with the next change. -1 would end every other transfer as well, and curl 7.88 crashes if one of them is
+ * still without a connection. */
 static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ctx, void *watch_ptr)
 {
 	struct http *http = ctx;
@@ -113,12 +117,14 @@ static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ctx, v
 	if (watch == NULL)
 		watch = watch_new(http, fd);
 	if (watch == NULL)
-		return -1;
+		return 0;
 	if (what & CURL_POLL_IN)
 		events |= UV_READABLE;
 	if (what & CURL_POLL_OUT)
 		events |= UV_WRITABLE;
-	return uv_poll_start(&watch->poll, events, on_socket_ready) == 0 ? 0 : -1;
+	if (uv_poll_start(&watch->poll, events, on_socket_ready) != 0)
+		uv_poll_stop(&watch->poll);
+	return 0;
 }
 
 static void on_timer(struct timer *timer)

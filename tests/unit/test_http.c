@@ -778,6 +778,51 @@ static void the_rate_bounds_bodies_of_both_kinds(void **state)
 	close_all();
 }
 
+static unsigned n_watches; /* 0: none fails; else every second one does */
+int __real_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd);
+int __wrap_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd);
+int __real_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done);
+int __wrap_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done);
+
+int __wrap_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd)
+{
+	return n_watches > 0 && n_watches++ % 2 == 1 ? UV_ENOMEM : __real_uv_poll_init(uv, poll, fd);
+}
+
+int __wrap_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done)
+{
+	return n_watches > 0 && n_watches++ % 4 == 1 ? UV_ENOMEM : __real_uv_poll_start(poll, events, done);
+}
+
+static void what_cannot_be_watched_ends_and_takes_none_with_it(void **state)
+{
+	static const struct http_options quick = { .max_requests = 4, .stall_timeout_ms = 500 };
+	static struct trial trials[16];
+	unsigned n_good = 0;
+	char path[32];
+	(void)state;
+
+	open_all(&quick);
+	n_watches = 1;
+	for (int i = 0; i < 16; i++) {
+		snprintf(path, sizeof(path), "ok/unwatched/%d", i);
+		trial_init(&trials[i], HTTP_PUT, path);
+		trials[i].req.data = path;
+		trials[i].req.data_len = 5;
+		trial_start(&trials[i]);
+	}
+	run();
+	n_watches = 0;
+	for (int i = 0; i < 16; i++) {
+		assert_int_equal(trials[i].n_done, 1);
+		n_good += trials[i].req.status == 201;
+	}
+	assert_true(n_good > 0);
+	put_text(&trials[0], "ok/watched", "text");
+	assert_int_equal(trials[0].req.status, 201);
+	close_all();
+}
+
 /* TLS */
 
 static void get_tls(struct trial *trial, unsigned port, const struct http_options *options)
@@ -914,6 +959,7 @@ int main(void)
 		cmocka_unit_test(a_canceled_request_is_done_once_in_any_state),
 		cmocka_unit_test(done_may_close_everything),
 		cmocka_unit_test(the_rate_bounds_bodies_of_both_kinds),
+		cmocka_unit_test(what_cannot_be_watched_ends_and_takes_none_with_it),
 		cmocka_unit_test(a_certificate_of_another_ca_needs_an_operator),
 		cmocka_unit_test(http2_carries_many_growing_bodies_on_one_connection),
 	};
