@@ -33,6 +33,7 @@ enum session_state { SESSION_READING, SESSION_WORKING, SESSION_ENDING, SESSION_C
 /* The verbs' own, one at a time. */
 struct wait_work {
 	struct queue_read read;
+	struct queue_explain settle;
 	struct queue_wait_state shown;
 	bool was_shown, is_idle, has_news, is_stuck;
 	int64_t request_id;

@@ -1,8 +1,10 @@
 /* wait: asks the queue whenever there may be news, and shows what changed.
  *
- *     (bound) -> ask -> show -> idle -> ask ... -> causes -> ok
+ *     (bound) -> ask -> show -> idle -> ask ... -> settle -> causes -> ok
  *
- * It ends when everything is finished, or nothing of it can go on by itself. While nothing changes the
+ * It ends when everything is finished, or nothing of it can go on by itself. A read sees what is committed
+ * before the loop hears of it, which is after an fsync: before the answer it settles, so that who asks for
+ * the status next is not told of what is over. While nothing changes the
  * last progress is repeated now and then: a client that left is found out by that, and a client sees
  * that the daemon lives. While the daemon changes its parts the wait goes on. */
 #include <string.h>
@@ -74,6 +76,35 @@ static struct queue_read read_of(struct session *s, enum queue_read_verb verb)
 	};
 }
 
+/* An operation of the queue comes back behind those before it. */
+static void on_settled(struct queue_op *op)
+{
+	struct session *s = CONTAINER_OF(op, struct session, work.wait.settle.op);
+	struct wait_work *w = &s->work.wait;
+	const struct queue_wait_state *state = &w->shown;
+
+	queue_op_fini(op);
+	if (!session_is_back(s))
+		return;
+	if (s->server->parts.queue == NULL ||
+	    (state->n_unfinished == 0 && state->n_failed == 0 && state->n_blocked == 0)) {
+		finish(s);
+		return;
+	}
+	w->read = read_of(s, QUEUE_CAUSES);
+	session_wait_for(s);
+	queue_read_start(s->server->parts.queue, &w->read, on_causes);
+}
+
+static void settle(struct session *s)
+{
+	struct wait_work *w = &s->work.wait;
+
+	w->settle = (struct queue_explain){ .op.verb = QUEUE_EXPLAIN };
+	session_wait_for(s);
+	queue_start(s->server->parts.queue, &w->settle.op, on_settled);
+}
+
 static void put_progress(struct session *s)
 {
 	const struct queue_wait_state *state = &s->work.wait.shown;
@@ -128,13 +159,7 @@ static void show(struct session *s, const struct queue_wait_state *state)
 	if (state->n_unfinished == 0 || state->n_moving == 0) {
 		s->on_news = NULL;
 		w->is_stuck = state->n_unfinished > 0;
-		w->read = read_of(s, QUEUE_CAUSES);
-		if (state->n_unfinished == 0 && state->n_failed == 0 && state->n_blocked == 0) {
-			finish(s);
-			return;
-		}
-		session_wait_for(s);
-		queue_read_start(s->server->parts.queue, &w->read, on_causes);
+		settle(s);
 	} else if (is_new) {
 		session_flush(s, idle);
 	} else {
