@@ -121,6 +121,23 @@ static void write_back(void)
 	crash_vfs_kill();
 }
 
+/* By what SQLite itself says of the file and what it takes of the log. */
+static bool is_whole(void)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *st = NULL;
+	bool ret = sqlite3_open(life_queue_path, &db) == SQLITE_OK &&
+	           sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) == SQLITE_OK &&
+	           sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &st, NULL) == SQLITE_OK &&
+	           sqlite3_step(st) == SQLITE_ROW &&
+	           strcmp((const char *)sqlite3_column_text(st, 0), "ok") == 0;
+
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	crash_vfs_kill();
+	return ret;
+}
+
 /* The disk loses the queue's files, or what is in them is not what was written. */
 static void lose_queue(void)
 {
@@ -139,6 +156,8 @@ static void lose_queue(void)
 	} else if (chance_one_in(3)) {
 		trace("%s of the queue's log is damaged", names[how]);
 		crash_vfs_damage(wal, how);
+		/* Killed while the log was written back, the file needs what the log had. */
+		w.is_damaged = w.is_damaged || !is_whole();
 	} else {
 		trace("%s of the queue is damaged", names[how]);
 		write_back();
