@@ -39,8 +39,9 @@ static int is_needed(struct queue_db *q, const struct job *job, int64_t *ret_roo
 	     " JOIN request r ON r.id = t.request WHERE p.id = :path"
 	     " AND (r.caches IS NULL OR instr(r.caches, ',' || :cache || ',') > 0) LIMIT 1),"
 	     " (SELECT t.id FROM reference r"
-	     " JOIN job k ON k.path = r.path AND k.cache = :cache AND k.state < 5"
-	     " JOIN root t ON t.id = k.root AND t.state IN (0, 1) WHERE r.refers_to = :path LIMIT 1), 0)");
+	     " CROSS JOIN job k ON k.path = r.path AND k.cache = :cache AND k.state < 5"
+	     " CROSS JOIN root t ON t.id = k.root AND t.state IN (0, 1) WHERE r.refers_to = :path LIMIT 1), "
+	     "0)");
 
 	stmt_bind_int(st, ":path", job->path);
 	stmt_bind_int(st, ":cache", job->cache);

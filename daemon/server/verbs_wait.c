@@ -4,9 +4,10 @@
  *
  * It ends when everything is finished, or nothing of it can go on by itself. A read sees what is committed
  * before the loop hears of it, which is after an fsync: before the answer it settles, so that who asks for
- * the status next is not told of what is over. While nothing changes the
- * last progress is repeated now and then: a client that left is found out by that, and a client sees
- * that the daemon lives. While the daemon changes its parts the wait goes on. */
+ * the status next is not told of what is over.
+ *
+ * While nothing changes the last progress is repeated now and then: a client that left is found out by that,
+ * and a client sees that the daemon lives. While the daemon changes its parts the wait goes on. */
 #include <string.h>
 
 #include "common/clock.h"
