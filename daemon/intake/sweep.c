@@ -7,7 +7,11 @@
  * A hook means all caches: its root is explained by a request for all of them alone. One of the daemon's own
  * goes to those that the last request for it named, as long as the queue remembers, and is let go if none of
  * them is configured any more. A hook that is still at work has a root that nobody explains yet: links
- * younger than YOUNG_S wait. */
+ * younger than YOUNG_S wait.
+ *
+ * The first sweep is over before the daemon serves, and takes in the daemon's own alone, of any age: if the
+ * queue was lost, they are all that is left of what was acknowledged, and a path that is handed over to one
+ * cache now would lose its root once that one has it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +38,17 @@ struct stray {
 
 static void sweep_start(struct intake *intake);
 
+/* The daemon serves when the first sweep is over, and what it enqueued is in the queue. */
+static void maybe_ready(struct intake *intake)
+{
+	struct sweep *sweep = &intake->sweep;
+
+	if (sweep->was_ready || sweep->is_running || sweep->n_running > 0 || intake->closing)
+		return;
+	sweep->was_ready = true;
+	intake->on_ready(intake->ctx);
+}
+
 /* ---- remaking ---------------------------------------------------------------------------------------- */
 
 static void next_page(struct intake *intake, int64_t after_id);
@@ -41,12 +56,8 @@ static void next_page(struct intake *intake, int64_t after_id);
 static void remade(struct intake *intake)
 {
 	intake->sweep.is_running = false;
-	if (!intake->closing) {
-		if (!intake->sweep.was_ready)
-			intake->on_ready(intake->ctx);
-		intake->sweep.was_ready = true;
-		sweep_start(intake);
-	}
+	sweep_start(intake);
+	maybe_ready(intake);
 	intake_maybe_closed(intake);
 }
 
@@ -197,6 +208,7 @@ static void on_stray_taken_in(struct intake_handover *handover)
 		stray_free(stray);
 	intake->sweep.n_running--;
 	look_on(intake);
+	maybe_ready(intake);
 	intake_maybe_closed(intake);
 }
 
@@ -261,7 +273,12 @@ static void look_at(struct intake *intake, size_t i)
 
 	if (entry->is_ours && is_explained)
 		return;
-	if (!is_older(entry->made_unix_s, YOUNG_S) || intake_is_on_its_way(intake, entry->path))
+	if (!entry->is_ours && !sweep->was_ready) {
+		look_again_after(sweep, 0);
+		return;
+	}
+	if ((sweep->was_ready && !is_older(entry->made_unix_s, YOUNG_S)) ||
+	    intake_is_on_its_way(intake, entry->path))
 		look_again_after(sweep, YOUNG_S);
 	else if (!is_explained && entry->is_ours && sweep->caches[i] == QUEUE_CACHES_GONE)
 		let_go(intake, entry);
@@ -281,6 +298,7 @@ static void sweep_end(struct intake *intake)
 	sweep->is_running = false;
 	if (!intake->closing)
 		timer_set(&sweep->again, sweep->again_ms);
+	maybe_ready(intake);
 	intake_maybe_closed(intake);
 }
 

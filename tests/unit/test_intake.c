@@ -870,6 +870,21 @@ static void a_root_released_while_it_is_made_again_does_not_stay(void **state)
 	assert_false(is_rooted(OUT));
 }
 
+/* However young they are; those of hooks have time. */
+static void what_a_lost_queue_had_acknowledged_is_taken_in_before_it_serves(void **state)
+{
+	char link[256];
+	(void)state;
+
+	snprintf(link, sizeof(link), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	assert_int_equal(symlink(OUT, link), 0);
+	make_stray("b0000000000000000000000000000000-dev.18.4", DEV);
+	open_intake();
+	run_until(is_ready);
+	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 1);
+	assert_true(is_rooted(OUT));
+}
+
 static bool dev_is_swept(void)
 {
 	return !is_rooted(DEV ".18.4");
@@ -1088,6 +1103,7 @@ int main(void)
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
 		TEST(a_root_released_while_it_is_made_again_does_not_stay),
+		TEST(what_a_lost_queue_had_acknowledged_is_taken_in_before_it_serves),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
 		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
