@@ -35,6 +35,7 @@ struct sweep {
 	struct roots_list list;
 	struct queue_explain explain;
 	const char *paths[ROOTS_PAGE];
+	int64_t since_unix_s[ROOTS_PAGE];
 	bool is_wanted[ROOTS_PAGE], is_wanted_by_all[ROOTS_PAGE];
 	uint64_t caches[ROOTS_PAGE];
 	size_t next;         /* entry to look at */

@@ -4,10 +4,10 @@
  * request explains is enqueued (a hook that was killed leaves nothing else behind), never deleted; a hook's
  * root that is explained goes once the daemon has had its own for SETTLE_S.
  *
- * A hook means all caches: its root is explained by a request for all of them alone. One of the daemon's own
- * goes to those that the last request for it named, as long as the queue remembers, and is let go if none of
- * them is configured any more. A hook that is still at work has a root that nobody explains yet: links
- * younger than YOUNG_S wait.
+ * A hook means all caches: its root is explained by a request for all of them alone, made since. One of the
+ * daemon's own goes to those that the last request for it named, as long as the queue remembers, and is let
+ * go if none of them is configured any more. A hook that is still at work has a root that nobody explains
+ * yet: links younger than YOUNG_S wait.
  *
  * The first sweep is over before the daemon serves, and takes in the daemon's own alone, of any age: if the
  * queue was lost, they are all that is left of what was acknowledged, and a path that is handed over to one
@@ -349,13 +349,16 @@ static void on_listed(struct roots_list *list)
 		sweep_end(intake);
 		return;
 	}
-	for (size_t i = 0; i < list->n_entries; i++)
+	for (size_t i = 0; i < list->n_entries; i++) {
 		sweep->paths[i] = list->entries[i].path;
+		sweep->since_unix_s[i] = list->entries[i].made_unix_s;
+	}
 	sweep->next = 0;
 	sweep->explain = (struct queue_explain){
 		.op.verb = QUEUE_EXPLAIN,
 		.paths = sweep->paths,
 		.n_paths = list->n_entries,
+		.since_unix_s = sweep->since_unix_s,
 		.is_wanted = sweep->is_wanted,
 		.is_wanted_by_all = sweep->is_wanted_by_all,
 		.caches = sweep->caches,

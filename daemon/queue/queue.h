@@ -376,9 +376,12 @@ struct queue_explain {
 	struct queue_op op;
 	const char *const *paths;
 	size_t n_paths;
-	bool *is_wanted;        /* the caller's array */
-	bool *is_wanted_by_all; /* and another: by one that is meant for all caches, as a hook's is */
-	uint64_t *caches;       /* a third, or NULL: as in QUEUE_ADD; 0 too if none is remembered */
+	const int64_t *since_unix_s; /* or NULL: when what is to be explained was made */
+	bool *is_wanted;             /* the caller's array */
+	/* And another: by one that is meant for all caches, as a hook's is, and was made since. Of an older
+	 * one somebody may have forgotten the job for a cache. */
+	bool *is_wanted_by_all;
+	uint64_t *caches; /* a third, or NULL: as in QUEUE_ADD; 0 too if none is remembered */
 };
 /* None of those that were meant is configured now; 0 would mean all. */
 #define QUEUE_CACHES_GONE UINT64_MAX

@@ -524,10 +524,11 @@ int requests_expand(struct queue_db *q, struct queue_op *op)
 static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t i, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT count(*), count(*) FILTER (WHERE r.caches IS NULL) FROM root t"
+	     "SELECT count(*), count(*) FILTER (WHERE r.caches IS NULL AND t.enqueued >= :since) FROM root t"
 	     " LEFT JOIN request r ON r.id = t.request WHERE t.path = :path AND t.state IN (0, 1, 2)");
 
 	stmt_bind_text(st, ":path", explain->paths[i]);
+	stmt_bind_int(st, ":since", explain->since_unix_s != NULL ? explain->since_unix_s[i] : 0);
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
 	explain->is_wanted[i] = stmt_int(st, 0) > 0;

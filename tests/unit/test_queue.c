@@ -2399,6 +2399,7 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	const char *const paths[] = { P(1), P(2), P(3), P(4) };
 	const struct queue_add_path four = { .path = P(4), .rank = now };
 	struct queue_add add_four = { .now_unix_s = now, .paths = &four, .n_paths = 1, .caches = 1 << MAIN };
+	const int64_t since[] = { now, now + 1, now, now };
 	bool is_wanted[4], by_all[4];
 	struct queue_explain explain = {
 		.paths = paths, .n_paths = 4, .is_wanted = is_wanted, .is_wanted_by_all = by_all
@@ -2414,6 +2415,10 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	must_run(&explain.op, QUEUE_EXPLAIN);
 	assert_true(!is_wanted[0] && is_wanted[1] && is_wanted[2] && is_wanted[3]);
 	assert_true(!by_all[0] && by_all[1] && by_all[2] && !by_all[3]);
+	explain.since_unix_s = since;
+	must_run(&explain.op, QUEUE_EXPLAIN);
+	assert_true(is_wanted[1] && is_wanted[2]);
+	assert_true(!by_all[1] && by_all[2]);
 	for (int i = 2; i <= 4; i++) {
 		must_run(&list.op, QUEUE_UNFINISHED_ROOTS);
 		assert_int_equal(list.n_paths, 1);
