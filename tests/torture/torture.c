@@ -324,7 +324,7 @@ static void work(const struct torture_scenario *scenario, const struct plans *pl
 /* A run mostly waits: several go on at a time. A sample leaves most of the cores to other tests. */
 static size_t n_workers(size_t n_plans)
 {
-	size_t n = (size_t)sysconf(_SC_NPROCESSORS_ONLN) * (getenv("TORTURE") != NULL ? 32 : 2);
+	size_t n = (size_t)sysconf(_SC_NPROCESSORS_ONLN) * (getenv("TORTURE") != NULL ? 48 : 2);
 
 	n = n < WORKERS_MAX ? n : WORKERS_MAX;
 	return n < n_plans ? n : n_plans;
