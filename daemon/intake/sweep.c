@@ -280,6 +280,8 @@ static void look_at(struct intake *intake, size_t i)
 	if ((sweep->was_ready && !is_older(entry->made_unix_s, YOUNG_S)) ||
 	    intake_is_on_its_way(intake, entry->path))
 		look_again_after(sweep, YOUNG_S);
+	else if (!is_explained && !roots_has_name(intake->roots, entry->name))
+		return; /* what it was for ended since it was listed */
 	else if (!is_explained && entry->is_ours && sweep->caches[i] == QUEUE_CACHES_GONE)
 		let_go(intake, entry);
 	else if (!is_explained)

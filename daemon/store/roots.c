@@ -259,6 +259,15 @@ void roots_add_start(struct roots *roots, struct roots_add *add, roots_added_fn 
 
 /* --- Taking roots away. --- */
 
+bool roots_has_name(const struct roots *roots, const char *name)
+{
+	char path[PATH_MAX];
+	struct error err;
+	struct stat st;
+
+	return join(path, roots->dir, name, &err) < 0 || lstat(path, &st) == 0 || errno != ENOENT;
+}
+
 static void remove_link(const char *dir, const char *name)
 {
 	char path[PATH_MAX];

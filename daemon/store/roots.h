@@ -38,6 +38,8 @@ struct roots_add { /* the caller's until done */
 /* Makes the daemon's own root of each path. One that exists is fine, and registered anew in scheme B. */
 void roots_add_start(struct roots *roots, struct roots_add *add, roots_added_fn done);
 
+/* Is the link NAME of the directory still there, as far as it can be told? */
+bool roots_has_name(const struct roots *roots, const char *name);
 /* Takes the daemon's own root of PATH away. */
 void roots_remove(struct roots *roots, const char *path);
 /* Takes the link NAME of the directory away (a hook's). */

@@ -537,6 +537,12 @@ void roots_remove(struct roots *roots, const char *path)
 	roots_remove_name(roots, store_path_base(path));
 }
 
+bool roots_has_name(const struct roots *roots, const char *name)
+{
+	(void)roots;
+	return fake_root_is_there(name);
+}
+
 void roots_remove_name(struct roots *roots, const char *name)
 {
 	const struct link *link = find_link(name);

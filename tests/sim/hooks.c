@@ -98,10 +98,11 @@ static bool is_kept_on(unsigned cache, unsigned path)
 		return true;
 	fake_store_closure(path, in);
 	for (unsigned i = 0; i < store_model.n_paths; i++) {
-		bool has = fake_cache_has(cache, i);
+		bool has;
 
 		if (!in[i])
 			continue;
+		has = fake_cache_has(cache, i);
 		/* What may only be found is withheld where it is said not to be there, true or not. */
 		if ((!has || fake_cache_denied(cache, i)) &&
 		    policy_withholds(life.filters, cache, store_model.paths[i].text,

@@ -8,8 +8,9 @@
  * How many of all possible failures are tried: n_sample of each kind, spread evenly, at other places
  * each day ($TORTURE_SEED says where), $TORTURE_TIMES as many if that is set; all of them if $TORTURE is
  * "all", but SQL_MEMORY_MAX of SQLite's own allocations; all of a kind if it names one. There are some
- * 25,000, of which one of the daemon takes 0.15 CPU-seconds and waits for four. A failed one is named, and is
- * run alone by `PROGRAM SCENARIO KIND:NTH[+]`; $TORTURE_TRACE then shows where it struck. */
+ * 25,000, of which one of the daemon takes 0.15 CPU-seconds under LeakSanitizer, and waits for four. A failed
+ * one is named, and is run alone by `PROGRAM SCENARIO KIND:NTH[+]`; $TORTURE_TRACE then shows where it
+ * struck. */
 #ifndef TESTS_TORTURE_TORTURE_H
 #define TESTS_TORTURE_TORTURE_H
 

@@ -778,7 +778,8 @@ static void the_rate_bounds_bodies_of_both_kinds(void **state)
 	close_all();
 }
 
-static unsigned n_watches; /* 0: none fails; else every second one does */
+static unsigned n_watches; /* 0: none fails */
+static unsigned n_not_made, n_not_begun;
 int __real_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd);
 int __wrap_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd);
 int __real_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done);
@@ -786,12 +787,18 @@ int __wrap_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done);
 
 int __wrap_uv_poll_init(uv_loop_t *uv, uv_poll_t *poll, int fd)
 {
-	return n_watches > 0 && n_watches++ % 2 == 1 ? UV_ENOMEM : __real_uv_poll_init(uv, poll, fd);
+	if (n_watches == 0 || n_watches++ % 2 == 0)
+		return __real_uv_poll_init(uv, poll, fd);
+	n_not_made++;
+	return UV_ENOMEM;
 }
 
 int __wrap_uv_poll_start(uv_poll_t *poll, int events, uv_poll_cb done)
 {
-	return n_watches > 0 && n_watches++ % 4 == 1 ? UV_ENOMEM : __real_uv_poll_start(poll, events, done);
+	if (n_watches == 0 || n_watches++ % 4 != 1)
+		return __real_uv_poll_start(poll, events, done);
+	n_not_begun++;
+	return UV_ENOMEM;
 }
 
 static void what_cannot_be_watched_ends_and_takes_none_with_it(void **state)
@@ -813,6 +820,7 @@ static void what_cannot_be_watched_ends_and_takes_none_with_it(void **state)
 	}
 	run();
 	n_watches = 0;
+	assert_true(n_not_made > 0 && n_not_begun > 0);
 	for (int i = 0; i < 16; i++) {
 		assert_int_equal(trials[i].n_done, 1);
 		n_good += trials[i].req.status == 201;

@@ -885,6 +885,31 @@ static void what_a_lost_queue_had_acknowledged_is_taken_in_before_it_serves(void
 	assert_true(is_rooted(OUT));
 }
 
+static bool unlinks_what_is_listed(void)
+{
+	const struct roots_list *list = &t.intake->sweep.list;
+	char link[256];
+
+	if (list->n_entries == 0)
+		return false;
+	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, list->entries[0].name);
+	return unlink(link) == 0;
+}
+
+static void a_root_that_goes_while_the_queue_is_asked_is_no_stray(void **state)
+{
+	char link[256];
+	(void)state;
+
+	snprintf(link, sizeof(link), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	assert_int_equal(symlink(OUT, link), 0);
+	open_intake();
+	run_until(unlinks_what_is_listed);
+	run_until(is_ready);
+	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 0);
+	assert_false(is_rooted(OUT));
+}
+
 static bool dev_is_swept(void)
 {
 	return !is_rooted(DEV ".18.4");
@@ -929,15 +954,22 @@ static void a_stray_root_stays_until_the_daemon_has_its_own(void **state)
 	assert_true(is_rooted(OUT ".17.4"));
 }
 
-static int n_requests_for_all(void)
+static sqlite3 *open_queue_file(void)
 {
 	char path[160];
-	sqlite3_stmt *stmt;
 	sqlite3 *db;
-	int n;
 
 	snprintf(path, sizeof(path), "%s/queue.db", t.state_dir);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	return db;
+}
+
+static int n_requests_for_all(void)
+{
+	sqlite3 *db = open_queue_file();
+	sqlite3_stmt *stmt;
+	int n;
+
 	assert_int_equal(
 		sqlite3_prepare_v2(db, "SELECT count(*) FROM request WHERE caches IS NULL", -1, &stmt, NULL),
 		SQLITE_OK);
@@ -946,6 +978,32 @@ static int n_requests_for_all(void)
 	sqlite3_finalize(stmt);
 	sqlite3_close(db);
 	return n;
+}
+
+static bool there_are_two_requests(void)
+{
+	return n_requests_for_all() == 2;
+}
+
+/* Of the older one somebody may have forgotten a cache's part. */
+static void a_hooks_root_is_not_explained_by_an_older_hand_over(void **state)
+{
+	struct intake_handover h;
+	sqlite3 *db;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, only_out, 1, NULL);
+	run_until(all_is_resolved);
+	close_intake();
+	db = open_queue_file();
+	assert_int_equal(sqlite3_exec(db, "UPDATE root SET enqueued = enqueued - 1000", NULL, NULL, NULL),
+	                 SQLITE_OK);
+	sqlite3_close(db);
+	make_stray("a0000000000000000000000000000000-out.17.4", OUT);
+	open_intake();
+	run_until(there_are_two_requests);
 }
 
 static bool out_is_queued_again(void)
@@ -1104,9 +1162,11 @@ int main(void)
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
 		TEST(a_root_released_while_it_is_made_again_does_not_stay),
 		TEST(what_a_lost_queue_had_acknowledged_is_taken_in_before_it_serves),
+		TEST(a_root_that_goes_while_the_queue_is_asked_is_no_stray),
 		TEST(stray_roots_are_taken_in_and_hooks_ones_go),
 		TEST(a_hooks_root_stays_until_the_daemon_has_its_own),
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
+		TEST(a_hooks_root_is_not_explained_by_an_older_hand_over),
 		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
 		TEST(a_root_that_could_not_be_made_is_made_later),
