@@ -226,7 +226,7 @@ reload() {
 	random_paths 12 400000
 	start_daemon
 	call_hook "${paths[@]}"
-	wait_until 60 status_is '.caches[0].unfinished == 0'
+	wait_until 60 status_is '.queue.resolving == 0 and .caches[0].unfinished == 0'
 	cache_has "$T/cache" "${paths[@]}"
 	# 4.8 MB at that rate take 48 s.
 	status_is '.caches[1].unfinished > 4'
