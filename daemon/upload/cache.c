@@ -239,8 +239,12 @@ static void on_claimed(struct queue_op *op)
 		cache->wakes_refused |= claim->wakes_refused;
 		again |= claim->wakes_refused;
 		wait_until(cache, claim->next_due_unix_s);
-		if (cache->claims_probe && claim->n_jobs == 0)
+		if (cache->claims_probe && claim->n_jobs == 0) {
 			again |= breaker_forget_tried(&cache->breaker);
+			/* No job is left to probe with, and none may come for days. */
+			if (!again)
+				leftovers_clear(cache);
+		}
 	}
 	begin_claimed(cache, claim);
 	queue_op_fini(op);

@@ -57,8 +57,7 @@ struct upload_cache {
 	struct upload *spares; /* memory for what the claim brings; NULL without a claim */
 	int64_t except[BREAKER_TRIED_MAX];
 	bool is_claiming, claims_probe, claim_again;
-	bool wakes_refused; /* what a person had to mend may be mended: the next claim brings what it put off
-	                     */
+	bool wakes_refused; /* a person may have mended it: the next claim brings what it put off */
 	struct timer due;
 	struct upload_leftovers leftovers;
 

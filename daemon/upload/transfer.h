@@ -9,10 +9,11 @@
  *       |           +--found---------------|----------|----------------------> RECORDING <--------+
  *       +-----------------------(NAR sent before)---> PUBLISHING                   |
  *                                                                                ENDED
- *   a cache names keys, whose paths it has no need of: PREPARING, ABANDONING -> VERIFYING -> ASKING, or
- * RECORDING a cache that takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes-->
- * ASKING_NAR an earlier try left something there: PREPARING -> ABANDONING -> ASKING a fault in any of them ->
- * [CHECKING_STORE ->] RECORDING
+ * And besides:
+ *   - a cache names keys (it has no need of their paths): PREPARING, ABANDONING -> VERIFYING -> ASKING;
+ *   - a cache takes nothing before the references (sends_last): ASKING -> PUBLISHING --yes--> ASKING_NAR;
+ *   - an earlier try left something there: PREPARING -> ABANDONING -> ASKING;
+ *   - a fault in any of them: [CHECKING_STORE ->] RECORDING.
  *
  * Every state but ENDED waits for something that calls back. The narinfo goes last, and only when the
  * queue says that all it refers to is there (I2).

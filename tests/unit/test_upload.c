@@ -1199,11 +1199,10 @@ static void waiting_for_an_upstream_costs_no_attempt(void **state)
 
 #define N_LEFT 3
 
-/* All jobs are forgotten, and each has left something on the cache. */
-static void open_rig_with_leftovers(void)
+/* Each job has left something on the cache, as it was stopped while it sent. */
+static void open_rig_with_unfinished(void)
 {
 	struct queue_claim claim = { .op.verb = QUEUE_CLAIM, .now_unix_s = clock_unix_s(), .n_max = N_LEFT };
-	struct queue_forget forget = { .op.verb = QUEUE_FORGET, .now_unix_s = claim.now_unix_s };
 
 	open_rig(N_LEFT);
 	fill_queue();
@@ -1223,9 +1222,22 @@ static void open_rig_with_leftovers(void)
 	}
 	queue_op_fini(&claim.op);
 	t.is_filled = true;
-	queue_start(t.queue, &forget.op, on_op);
-	loop_run(&t.loop);
+}
+
+static void forget_all(void)
+{
+	static struct queue_forget forget;
+
 	queue_op_fini(&forget.op);
+	forget = (struct queue_forget){ .op.verb = QUEUE_FORGET, .now_unix_s = clock_unix_s() };
+	queue_start(t.queue, &forget.op, on_op);
+}
+
+static void open_rig_with_leftovers(void)
+{
+	open_rig_with_unfinished();
+	forget_all();
+	loop_run(&t.loop);
 	assert_int_equal(queue_cache_counts(t.queue, 0)->jobs[JOB_READY], 0);
 }
 
@@ -1240,6 +1252,37 @@ static void what_forgotten_puts_left_is_taken_away_at_once(void **state)
 	open_rig_with_leftovers();
 	assert_int_equal(t.n_abandoned, N_LEFT);
 	assert_int_equal(n_leftovers(), 0);
+	close_rig();
+}
+
+static void mend_and_forget_all(void)
+{
+	t.trouble.kind = ERROR_NONE;
+	forget_all();
+}
+
+static void stop_once_all_is_taken_away(void)
+{
+	assert_true(clock_mono_ms() < t.refused_mono_ms + 20000);
+	if (t.n_abandoned == 0 || n_leftovers() > 0)
+		return;
+	t.each_look = NULL;
+	close_uploader();
+}
+
+/* The breaker stays open, as nobody is left to probe with. */
+static void leftovers_need_no_job_that_probes(void **state)
+{
+	(void)state;
+	t.trouble = (struct trouble){ .kind = ERROR_TRANSIENT, .is_server_fault = true };
+	t.on_outage = mend_and_forget_all;
+	t.each_look = stop_once_all_is_taken_away;
+	open_rig_with_unfinished();
+	upload_all();
+	assert_null(t.each_look);
+	assert_int_equal(t.n_abandoned, N_LEFT);
+	assert_int_equal(n_leftovers(), 0);
+	open_uploader();
 	close_rig();
 }
 
@@ -1366,6 +1409,7 @@ int main(void)
 		TEST(a_mended_secret_is_found_before_the_next_probe_is_due),
 		TEST(a_machine_that_slept_or_was_set_right_probes_at_once),
 		TEST(what_forgotten_puts_left_is_taken_away_at_once),
+		TEST(leftovers_need_no_job_that_probes),
 		TEST(what_cannot_be_taken_away_now_is_when_it_is_tried_again),
 		TEST(what_is_cut_short_while_it_takes_away_goes_on_at_the_next_start),
 		TEST(a_cache_leaves_each_other_one_room_for_a_body),
