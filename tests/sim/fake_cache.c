@@ -38,6 +38,8 @@ struct cache {
 	bool uses_upstream;
 	/* What this life of the daemon was told to be there, and of which it heard nothing else since. */
 	bool told_infos[STORE_PATHS_MAX], told_nars[STORE_CONTENTS_MAX];
+	/* 1 + the content that it said to lack when that path's upload last asked; 0: none. */
+	unsigned told_no_nar[STORE_PATHS_MAX];
 	bool is_whole;    /* its puts make NAR and narinfo at once */
 	bool takes_parts; /* some of its puts are uploads in parts */
 	const struct cache_config *config;
@@ -505,6 +507,8 @@ static void tell(const struct call *call, const struct backend_op *op)
 		c->told_infos[call->path] = true;
 	else if (call->verb == FIND_NAR || call->verb == PUT_NAR)
 		c->told_nars[call->content] = op->found || call->verb == PUT_NAR;
+	if (call->verb == FIND_NAR)
+		c->told_no_nar[call->path] = op->found ? 0 : 1 + call->content;
 	/* Then the narinfos that name it are in doubt. */
 	for (unsigned i = 0; call->verb == FIND_NAR && !op->found && i < store_model.n_paths; i++)
 		if (c->infos[i] == 1 + call->content)
@@ -603,18 +607,22 @@ static void check_puts(const struct call *call)
 		violated("I6", "%s: %u puts at once", name_of(call->cache), n);
 }
 
-/* I7: that it is there is believed. A small NAR is sent without a question, and then found. */
+/* I7: that it is there is believed. A small NAR is sent without a question, and then found. A large one may
+ * be denied to one upload and found by the next: the put of an earlier life has come through between them. */
 static void check_overwrites(const struct call *call)
 {
-	const struct cache *c = &caches[call->cache];
+	struct cache *c = &caches[call->cache];
+	bool was_denied = c->told_no_nar[call->path] == 1 + call->content;
 
 	if (call->verb != PUT_NAR && c->told_infos[call->path] && c->infos[call->path] > 0)
 		violated("I7", "%s: %s of %u, whose narinfo it said to have", name_of(call->cache),
 		         verb_names[call->verb], call->path);
-	if (call->verb == PUT_NAR && c->told_nars[call->content] &&
+	if (call->verb == PUT_NAR && !was_denied && c->told_nars[call->content] &&
 	    nar_is_there(call->cache, call->content) && fake_store_nar_size(call->content) >= ASK_FROM_BYTES)
 		violated("I7", "%s: the large NAR of %u is sent, which it said to have", name_of(call->cache),
 		         call->path);
+	if (call->verb == PUT_NAR)
+		c->told_no_nar[call->path] = 0;
 }
 
 static void check_filters(const struct call *call)
@@ -725,6 +733,7 @@ void fake_cache_begin_life(void)
 	for (unsigned i = 0; i < CACHES_MAX; i++) {
 		memset(caches[i].told_infos, 0, sizeof(caches[i].told_infos));
 		memset(caches[i].told_nars, 0, sizeof(caches[i].told_nars));
+		memset(caches[i].told_no_nar, 0, sizeof(caches[i].told_no_nar));
 	}
 }
 
