@@ -45,6 +45,14 @@ static bool is_on_its_way(const struct intake *intake, const char *path, const s
 	return resolve_protects(&intake->resolve, path);
 }
 
+void intake_remove_unprotected(struct intake *intake, const struct queue_explain *explain,
+                               const struct intake_handover *except)
+{
+	for (size_t i = 0; i < explain->n_paths; i++)
+		if (!explain->found[i].is_protected && !is_on_its_way(intake, explain->paths[i], except))
+			roots_remove(intake->roots, explain->paths[i]);
+}
+
 static void unwait(struct intake_handover *h);
 
 static void on_explained(struct queue_op *op)
@@ -52,25 +60,23 @@ static void on_explained(struct queue_op *op)
 	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, explain.op);
 	struct intake *intake = h->intake;
 
-	for (size_t i = 0; op->err.kind == ERROR_NONE && i < h->explain.n_paths; i++) {
-		const char *path = h->explain.paths[i];
-
-		if (!h->explain.is_wanted[i] && !is_on_its_way(intake, path, h))
-			roots_remove(intake->roots, path);
-	}
+	if (op->err.kind == ERROR_NONE)
+		intake_remove_unprotected(intake, &h->explain, h);
 	queue_op_fini(op);
-	free(h->explain.is_wanted);
+	free(h->explain.found);
 	unwait(h);
 }
 
 /* Its request can be done before its root is made, where all is on the caches: then the release found it on
- * its way, and nobody would take the root away. Without memory the next sweep does. */
+ * its way, and nobody would take the root away. Nor is there a request if the queue could not take a push in;
+ * a sweep would then take its root for one of which nothing is known any more, and send it to all caches.
+ * Without memory the next sweep sees to it. */
 static bool explain(struct intake_handover *h)
 {
 	size_t n = h->roots_add.n_paths;
-	bool *wanted = calloc(n * 2, sizeof(*wanted));
+	struct queue_explained *found = calloc(n, sizeof(*found));
 
-	if (wanted == NULL)
+	if (found == NULL)
 		return false;
 	h->was_released = false; /* what is released from now on is asked once more */
 	h->n_waits++;
@@ -78,8 +84,7 @@ static bool explain(struct intake_handover *h)
 		.op.verb = QUEUE_EXPLAIN,
 		.paths = h->roots_add.paths,
 		.n_paths = n,
-		.is_wanted = wanted,
-		.is_wanted_by_all = wanted + n,
+		.found = found,
 	};
 	queue_start(h->intake->queue, &h->explain.op, on_explained);
 	return true;
@@ -96,8 +101,11 @@ static void on_added(struct queue_op *op)
 	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, add.op);
 
 	crash_point(INTAKE_ADDED);
-	if (op->err.kind != ERROR_NONE)
+	if (op->err.kind != ERROR_NONE) {
 		h->err = op->err;
+		/* A hook's protects what is spooled instead, and is for all caches. */
+		h->was_released = h->push;
+	}
 	queue_op_fini(op);
 	unwait(h);
 }

@@ -36,8 +36,7 @@ struct sweep {
 	struct queue_explain explain;
 	const char *paths[ROOTS_PAGE];
 	int64_t since_unix_s[ROOTS_PAGE];
-	bool is_wanted[ROOTS_PAGE], is_wanted_by_all[ROOTS_PAGE];
-	uint64_t caches[ROOTS_PAGE];
+	struct queue_explained found[ROOTS_PAGE];
 	size_t next;         /* entry to look at */
 	bool is_explained;   /* the page */
 	uint64_t again_ms;   /* until the next sweep */
@@ -94,6 +93,10 @@ void intake_tell_roots(struct intake *intake);
 /* Is PATH being handed over, or an output on its way into the queue? Its root must stay, and may not be made
  * yet. */
 bool intake_is_on_its_way(const struct intake *intake, const char *path);
+/* Removes the roots of what EXPLAIN found to have none, unless another hand-over than EXCEPT makes one just
+ * now. To be called from its done. */
+void intake_remove_unprotected(struct intake *intake, const struct queue_explain *explain,
+                               const struct intake_handover *except);
 
 void spool_open(struct intake *intake);
 void spool_close(struct intake *intake);

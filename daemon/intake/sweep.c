@@ -83,16 +83,15 @@ static void end_page(struct intake *intake)
 static void on_page_explained(struct queue_op *op)
 {
 	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.explain.op);
-	const struct sweep *sweep = &intake->sweep;
 
-	for (size_t i = 0; op->err.kind == ERROR_NONE && i < sweep->page.n_paths; i++)
-		if (!sweep->is_wanted[i] && !intake_is_on_its_way(intake, sweep->page.paths[i]))
-			roots_remove(intake->roots, sweep->page.paths[i]);
+	if (op->err.kind == ERROR_NONE)
+		intake_remove_unprotected(intake, &intake->sweep.explain, NULL);
 	queue_op_fini(op);
 	end_page(intake);
 }
 
-/* What was released while its root was being made has it for good now: nobody else would take it away. */
+/* What was released while its root was being made has it for good now, and would be taken in as a stray, or
+ * be pinned although it was given up for want of space. */
 static void explain_page(struct intake *intake)
 {
 	struct sweep *sweep = &intake->sweep;
@@ -101,8 +100,7 @@ static void explain_page(struct intake *intake)
 		.op.verb = QUEUE_EXPLAIN,
 		.paths = sweep->add.paths,
 		.n_paths = sweep->add.n_paths,
-		.is_wanted = sweep->is_wanted,
-		.is_wanted_by_all = sweep->is_wanted_by_all,
+		.found = sweep->found,
 	};
 	queue_start(intake->queue, &sweep->explain.op, on_page_explained);
 }
@@ -240,12 +238,15 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 	intake_start(intake, &stray->handover, on_stray_taken_in);
 }
 
-/* A clock that was set back makes links of the future: they are no hook's that still runs. */
+/* A clock that was set back makes them: they are no hook's that still runs. */
+static bool is_of_the_future(int64_t made_unix_s)
+{
+	return made_unix_s > clock_unix_s() + YOUNG_S;
+}
+
 static bool is_older(int64_t made_unix_s, int64_t age_s)
 {
-	int64_t now = clock_unix_s();
-
-	return now - made_unix_s >= age_s || made_unix_s > now + YOUNG_S;
+	return clock_unix_s() - made_unix_s >= age_s || is_of_the_future(made_unix_s);
 }
 
 /* At links that are AGE_S old by then. */
@@ -255,23 +256,44 @@ static void look_again_after(struct sweep *sweep, uint64_t age_s)
 		sweep->again_ms = (age_s + 1) * 1000;
 }
 
-/* Its hand-over has ended, and was for caches that there are no more; with broken settings that is not known.
- */
-static void let_go(struct intake *intake, const struct roots_entry *entry)
+/* One of the daemon's own whose path was given up for want of space, and which a kill left; or whose
+ * hand-over has ended, and was for caches that there are no more (with broken settings that is not known). */
+static bool is_to_go(const struct intake *intake, size_t i)
 {
-	if (!intake->resolves)
-		return;
-	log_info("root goes root=%s: it was kept for caches that are not configured any more", entry->name);
-	roots_remove_name(intake->roots, entry->name);
+	const struct queue_explained *found = &intake->sweep.found[i];
+
+	if (!intake->sweep.list.entries[i].is_ours)
+		return false;
+	return found->is_wanted ? !found->is_protected
+	                        : intake->resolves && found->caches == QUEUE_CACHES_GONE;
+}
+
+/* At once, while what the queue said is true: a page with many strays can take long. */
+static void let_go(struct intake *intake)
+{
+	const struct roots_list *list = &intake->sweep.list;
+
+	for (size_t i = 0; i < list->n_entries; i++) {
+		const struct roots_entry *entry = &list->entries[i];
+
+		if (!is_to_go(intake, i) || intake_is_on_its_way(intake, entry->path))
+			continue;
+		log_info("root goes root=%s: %s", entry->name,
+		         intake->sweep.found[i].is_wanted
+		                 ? "its path was given up to free space"
+		                 : "it was kept for caches that are not configured any more");
+		roots_remove_name(intake->roots, entry->name);
+	}
 }
 
 static void look_at(struct intake *intake, size_t i)
 {
 	struct sweep *sweep = &intake->sweep;
 	const struct roots_entry *entry = &sweep->list.entries[i];
-	bool is_explained = entry->is_ours ? sweep->is_wanted[i] : sweep->is_wanted_by_all[i];
+	const struct queue_explained *found = &sweep->found[i];
+	bool is_explained = entry->is_ours ? found->is_wanted : found->is_wanted_by_all;
 
-	if (entry->is_ours && is_explained)
+	if ((entry->is_ours && is_explained) || is_to_go(intake, i))
 		return;
 	if (!entry->is_ours && !sweep->was_ready) {
 		look_again_after(sweep, 0);
@@ -282,10 +304,12 @@ static void look_at(struct intake *intake, size_t i)
 		look_again_after(sweep, YOUNG_S);
 	else if (!is_explained && !roots_has_name(intake->roots, entry->name))
 		return; /* what it was for ended since it was listed */
-	else if (!is_explained && entry->is_ours && sweep->caches[i] == QUEUE_CACHES_GONE)
-		let_go(intake, entry);
+	else if (!is_explained && entry->is_ours && found->caches == QUEUE_CACHES_GONE)
+		return; /* broken settings */
 	else if (!is_explained)
-		enqueue_stray(intake, entry, sweep->caches[i]);
+		enqueue_stray(intake, entry, found->caches);
+	else if (!found->is_protected)
+		return; /* the daemon's own goes, if there is one */
 	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
 		roots_remove_name(intake->roots, entry->name);
 	else
@@ -337,6 +361,7 @@ static void on_explained(struct queue_op *op)
 		return;
 	}
 	intake->sweep.is_explained = true;
+	let_go(intake);
 	look_on(intake);
 }
 
@@ -353,7 +378,9 @@ static void on_listed(struct roots_list *list)
 	}
 	for (size_t i = 0; i < list->n_entries; i++) {
 		sweep->paths[i] = list->entries[i].path;
-		sweep->since_unix_s[i] = list->entries[i].made_unix_s;
+		/* No hand-over would ever be younger than a link of the future. */
+		sweep->since_unix_s[i] =
+			is_of_the_future(list->entries[i].made_unix_s) ? 0 : list->entries[i].made_unix_s;
 	}
 	sweep->next = 0;
 	sweep->explain = (struct queue_explain){
@@ -361,9 +388,7 @@ static void on_listed(struct roots_list *list)
 		.paths = sweep->paths,
 		.n_paths = list->n_entries,
 		.since_unix_s = sweep->since_unix_s,
-		.is_wanted = sweep->is_wanted,
-		.is_wanted_by_all = sweep->is_wanted_by_all,
-		.caches = sweep->caches,
+		.found = sweep->found,
 	};
 	queue_start(intake->queue, &sweep->explain.op, on_explained);
 }

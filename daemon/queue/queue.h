@@ -370,18 +370,23 @@ struct queue_pause {
 	int64_t until_unix_s;
 };
 
-/* QUEUE_EXPLAIN: does an unfinished root name each path? (a stray GC root is one that none names) And for
- * which caches was the last hand-over of it that is remembered, ended or not? */
+/* QUEUE_EXPLAIN: what does the queue know of the GC root of each path? */
+struct queue_explained {
+	bool is_wanted;    /* an unfinished root names it: what none names is a stray */
+	bool is_protected; /* one of them is to have a GC root (I3a) */
+	/* One of them is meant for all caches, as a hook's is, and was made since: of an older one somebody
+	 * may have forgotten the job for a cache. */
+	bool is_wanted_by_all;
+	/* If none is wanted: of the last hand-over that is remembered, as in QUEUE_ADD; 0 too if there is
+	 * none. */
+	uint64_t caches;
+};
 struct queue_explain {
 	struct queue_op op;
 	const char *const *paths;
 	size_t n_paths;
-	const int64_t *since_unix_s; /* or NULL: when what is to be explained was made */
-	bool *is_wanted;             /* the caller's array */
-	/* And another: by one that is meant for all caches, as a hook's is, and was made since. Of an older
-	 * one somebody may have forgotten the job for a cache. */
-	bool *is_wanted_by_all;
-	uint64_t *caches; /* a third, or NULL: as in QUEUE_ADD; 0 too if none is remembered */
+	const int64_t *since_unix_s;   /* or NULL: when what is to be explained was made */
+	struct queue_explained *found; /* the caller's array */
 };
 /* None of those that were meant is configured now; 0 would mean all. */
 #define QUEUE_CACHES_GONE UINT64_MAX

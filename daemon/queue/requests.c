@@ -524,15 +524,19 @@ int requests_expand(struct queue_db *q, struct queue_op *op)
 static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t i, struct error *err)
 {
 	STMT(st, q->db,
-	     "SELECT count(*), count(*) FILTER (WHERE r.caches IS NULL AND t.enqueued >= :since) FROM root t"
+	     "SELECT count(*), count(*) FILTER (WHERE t.unprotected = 0),"
+	     " count(*) FILTER (WHERE r.caches IS NULL AND t.enqueued >= :since) FROM root t"
 	     " LEFT JOIN request r ON r.id = t.request WHERE t.path = :path AND t.state IN (0, 1, 2)");
 
 	stmt_bind_text(st, ":path", explain->paths[i]);
 	stmt_bind_int(st, ":since", explain->since_unix_s != NULL ? explain->since_unix_s[i] : 0);
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
-	explain->is_wanted[i] = stmt_int(st, 0) > 0;
-	explain->is_wanted_by_all[i] = stmt_int(st, 1) > 0;
+	explain->found[i] = (struct queue_explained){
+		.is_wanted = stmt_int(st, 0) > 0,
+		.is_protected = stmt_int(st, 1) > 0,
+		.is_wanted_by_all = stmt_int(st, 2) > 0,
+	};
 	return 0;
 }
 
@@ -562,8 +566,8 @@ int requests_explain(struct queue_db *q, struct queue_op *op)
 
 	for (size_t i = 0; i < explain->n_paths; i++)
 		if (explain_one(q, explain, i, &op->err) < 0 ||
-		    (explain->caches != NULL &&
-		     find_last_caches(q, explain->paths[i], &explain->caches[i], &op->err) < 0))
+		    (!explain->found[i].is_wanted &&
+		     find_last_caches(q, explain->paths[i], &explain->found[i].caches, &op->err) < 0))
 			return -1;
 	return 0;
 }

@@ -282,15 +282,19 @@ static bool is_rooted(const char *path)
 	return lstat(link, &st) == 0;
 }
 
-static void make_stray(const char *name, const char *path)
+static void make_stray_of(int64_t made_unix_s, const char *name, const char *path)
 {
-	const struct timespec times[2] = { { .tv_sec = clock_unix_s() - 60 },
-		                           { .tv_sec = clock_unix_s() - 60 } };
+	const struct timespec times[2] = { { .tv_sec = made_unix_s }, { .tv_sec = made_unix_s } };
 	char link[256];
 
 	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, name);
 	assert_int_equal(symlink(path, link), 0);
 	assert_int_equal(utimensat(AT_FDCWD, link, times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
+static void make_stray(const char *name, const char *path)
+{
+	make_stray_of(clock_unix_s() - 60, name, path);
 }
 
 static void spool(const char *text)
@@ -508,24 +512,39 @@ static void a_root_made_after_all_was_done_does_not_stay(void **state)
 	assert_false(is_rooted(OUT));
 }
 
-static bool questions_wait;
+static bool questions_wait, additions_fail;
 static struct {
 	struct queue *queue;
 	struct queue_op *op;
 	queue_op_fn done;
-} question; /* the first that waits */
+	struct loop_post post;
+} question; /* the first that waits, or what is refused */
+static void on_refused(struct loop_post *post);
 void __real_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
 void __wrap_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
 
 void __wrap_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done)
 {
-	if (!questions_wait || op->verb != QUEUE_EXPLAIN || question.op != NULL) {
+	bool waits = questions_wait && op->verb == QUEUE_EXPLAIN && question.op == NULL,
+	     fails = additions_fail && op->verb == QUEUE_ADD;
+
+	if (!waits && !fails) {
 		__real_queue_start(queue, op, done);
 		return;
 	}
 	question.queue = queue;
 	question.op = op;
 	question.done = done;
+	if (fails)
+		loop_post(&t.loop, &question.post, on_refused);
+}
+
+/* As if the disk were full. */
+static void on_refused(struct loop_post *post)
+{
+	(void)post;
+	error_set(&question.op->err, ERROR_TRANSIENT, "no room");
+	question.done(question.op);
 }
 
 static bool somebody_asks(void)
@@ -556,6 +575,28 @@ static void all_hand_overs_of_a_path_hear_of_its_release(void **state)
 	run_until(is_handed_over);
 	assert_false(pair[0].was_released || pair[1].was_released);
 	assert_true(is_rooted(OUT)); /* both are unfinished */
+}
+
+/* Nobody would know for which caches it was, and a sweep would send it to all. */
+static void what_the_queue_did_not_take_in_leaves_no_root(void **state)
+{
+	struct intake_handover h = { .paths = only_out, .n_paths = 1, .push = true, .caches = 1 };
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	additions_fail = true;
+	t.n_handed_over++;
+	intake_start(t.intake, &h, on_handed_over);
+	run_until(is_handed_over);
+	additions_fail = false;
+	assert_int_equal(h.err.kind, ERROR_TRANSIENT);
+	assert_true(h.is_rooted);
+	close_intake();
+	assert_false(is_rooted(OUT));
+	open_intake();
+	run_until(is_ready);
+	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 0);
 }
 
 static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
@@ -1057,6 +1098,48 @@ static void a_root_that_was_left_goes_to_the_caches_it_was_for(void **state)
 	assert_int_equal(n_requests_for_all(), 0);
 }
 
+/* The daemon was killed before it took away the root of what had to make room. */
+static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
+{
+	struct queue_unprotect unprotect = { .now_unix_s = clock_unix_s(), .n_max = 10 };
+	struct intake_handover h;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, only_out, 1, NULL);
+	run_until(all_is_resolved);
+	run_op(&unprotect.op, QUEUE_UNPROTECT);
+	assert_int_equal(unprotect.n_released, 1);
+	queue_op_fini(&unprotect.op);
+	assert_true(is_rooted(OUT));
+	close_intake();
+	open_intake();
+	run_until(is_ready);
+	close_intake();
+	assert_false(is_rooted(OUT));
+	open_intake();
+	assert_int_equal(n_roots(ROOT_QUEUED), 1);
+}
+
+/* The clock was set back, and the daemon's own root cannot be made: each sweep finds the hook's. */
+static void a_hooks_root_of_the_future_is_taken_in_once(void **state)
+{
+	char in_the_way[256];
+	(void)state;
+
+	snprintf(in_the_way, sizeof(in_the_way), "%s%s", t.roots_dir, strrchr(OUT, '/'));
+	make(in_the_way);
+	make_stray_of(clock_unix_s() + 86400, "a0000000000000000000000000000000-out.17.4", OUT);
+	open_intake();
+	run_until(all_is_resolved);
+	close_intake();
+	make_stray("b0000000000000000000000000000000-dev.18.4", DEV);
+	open_intake();
+	run_until(dev_is_swept);
+	assert_int_equal(n_requests_for_all(), 2);
+}
+
 static bool many_have_failed(void)
 {
 	assert_in_range(t.intake->sweep.n_running, 0, 256);
@@ -1170,6 +1253,7 @@ int main(void)
 		TEST(what_is_on_the_caches_and_collected_is_done),
 		TEST(a_root_made_after_all_was_done_does_not_stay),
 		TEST(all_hand_overs_of_a_path_hear_of_its_release),
+		TEST(what_the_queue_did_not_take_in_leaves_no_root),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
@@ -1191,6 +1275,8 @@ int main(void)
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
 		TEST(a_hooks_root_is_not_explained_by_an_older_hand_over),
 		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
+		TEST(a_root_that_was_to_make_room_goes_at_the_next_start),
+		TEST(a_hooks_root_of_the_future_is_taken_in_once),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
 		TEST(a_root_that_could_not_be_made_is_made_later),
 		TEST(it_closes_at_any_moment_and_nothing_is_lost),

@@ -2400,10 +2400,8 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	const struct queue_add_path four = { .path = P(4), .rank = now };
 	struct queue_add add_four = { .now_unix_s = now, .paths = &four, .n_paths = 1, .caches = 1 << MAIN };
 	const int64_t since[] = { now, now + 1, now, now };
-	bool is_wanted[4], by_all[4];
-	struct queue_explain explain = {
-		.paths = paths, .n_paths = 4, .is_wanted = is_wanted, .is_wanted_by_all = by_all
-	};
+	struct queue_explained found[4];
+	struct queue_explain explain = { .paths = paths, .n_paths = 4, .found = found };
 	struct queue_unfinished_roots list = { .n_max = 1 };
 	(void)state;
 
@@ -2413,12 +2411,13 @@ static void what_is_unfinished_explains_a_gc_root(void **state)
 	add(P(3));
 	must_run(&add_four.op, QUEUE_ADD);
 	must_run(&explain.op, QUEUE_EXPLAIN);
-	assert_true(!is_wanted[0] && is_wanted[1] && is_wanted[2] && is_wanted[3]);
-	assert_true(!by_all[0] && by_all[1] && by_all[2] && !by_all[3]);
+	assert_true(!found[0].is_wanted && found[1].is_wanted && found[2].is_wanted && found[3].is_wanted);
+	assert_true(!found[0].is_wanted_by_all && found[1].is_wanted_by_all && found[2].is_wanted_by_all &&
+	            !found[3].is_wanted_by_all);
 	explain.since_unix_s = since;
 	must_run(&explain.op, QUEUE_EXPLAIN);
-	assert_true(is_wanted[1] && is_wanted[2]);
-	assert_true(!by_all[1] && by_all[2]);
+	assert_true(found[1].is_wanted && found[2].is_wanted);
+	assert_true(!found[1].is_wanted_by_all && found[2].is_wanted_by_all);
 	for (int i = 2; i <= 4; i++) {
 		must_run(&list.op, QUEUE_UNFINISHED_ROOTS);
 		assert_int_equal(list.n_paths, 1);
@@ -2444,13 +2443,8 @@ static void hand_over_for(uint64_t caches, int path)
 static void what_is_known_of_a_gc_root_says_for_which_caches_it_was(void **state)
 {
 	const char *const paths[] = { P(1), P(2), P(3), P(4), P(5) };
-	bool is_wanted[5], by_all[5];
-	uint64_t caches[5];
-	struct queue_explain explain = { .paths = paths,
-		                         .n_paths = 5,
-		                         .is_wanted = is_wanted,
-		                         .is_wanted_by_all = by_all,
-		                         .caches = caches };
+	struct queue_explained found[5];
+	struct queue_explain explain = { .paths = paths, .n_paths = 5, .found = found };
 	(void)state;
 
 	hand_over_for(1 << OTHER, 1);
@@ -2460,20 +2454,20 @@ static void what_is_known_of_a_gc_root_says_for_which_caches_it_was(void **state
 	hand_over_for(1 << MAIN, 3);
 	hand_over_for(1 << MAIN | 1 << OTHER, 4);
 	must_run(&explain.op, QUEUE_EXPLAIN);
-	assert_int_equal(caches[0], 1 << OTHER);
-	assert_int_equal(caches[1], 0);
-	assert_int_equal(caches[2], 1 << MAIN);
-	assert_int_equal(caches[3], 1 << MAIN | 1 << OTHER);
-	assert_int_equal(caches[4], 0);
+	assert_int_equal(found[0].caches, 1 << OTHER);
+	assert_int_equal(found[1].caches, 0);
+	assert_int_equal(found[2].caches, 1 << MAIN);
+	assert_int_equal(found[3].caches, 1 << MAIN | 1 << OTHER);
+	assert_int_equal(found[4].caches, 0);
 	close_queue();
 	open_with(standard + 1, 1); /* OTHER alone, as number 0 */
 	must_run(&explain.op, QUEUE_EXPLAIN);
-	assert_int_equal(caches[0], 1);
-	assert_int_equal(caches[1], 0);
-	assert_true(caches[2] == QUEUE_CACHES_GONE);
-	assert_int_equal(caches[3], 1);
+	assert_int_equal(found[0].caches, 1);
+	assert_int_equal(found[1].caches, 0);
+	assert_true(found[2].caches == QUEUE_CACHES_GONE);
+	assert_int_equal(found[3].caches, 1);
 	for (int i = 0; i < 5; i++)
-		assert_false(is_wanted[i] || by_all[i]);
+		assert_false(found[i].is_wanted || found[i].is_wanted_by_all);
 	reopen();
 }
 
