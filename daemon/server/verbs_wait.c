@@ -14,6 +14,8 @@
 #include "daemon/server/internal.h"
 
 static void ask(struct session *s);
+static void idle(struct session *s);
+static void on_news(struct session *s);
 
 static void finish(struct session *s)
 {
@@ -87,9 +89,13 @@ static void on_settled(struct queue_op *op)
 	queue_op_fini(op);
 	if (!session_is_back(s))
 		return;
-	if (s->server->parts.queue == NULL ||
-	    (state->n_unfinished == 0 && state->n_failed == 0 && state->n_blocked == 0)) {
+	if (state->n_unfinished == 0 && state->n_failed == 0 && state->n_blocked == 0) {
 		finish(s);
+		return;
+	}
+	if (s->server->parts.queue == NULL) {
+		s->on_news = on_news;
+		idle(s);
 		return;
 	}
 	w->read = read_of(s, QUEUE_CAUSES);

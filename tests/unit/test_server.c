@@ -1308,6 +1308,29 @@ static void a_wait_outlives_the_daemons_parts(void **state)
 	assert_holds(read_answer(fd, 4000), "\nok failed=0 blocked=0 stuck=no\n");
 }
 
+static void a_wait_that_settles_outlives_them_too(void **state)
+{
+	static const struct server_parts none;
+	int fd = connect_client();
+	const char *text;
+	(void)state;
+
+	queue.is_slow = true;
+	queue.wait =
+		(struct queue_wait_state){ .n_total = 4, .n_unfinished = 3, .n_failed = 2, .n_blocked = 1 };
+	send_text(fd, "nncache 1 wait\nend\n", strlen("nncache 1 wait\nend\n"));
+	while (queue.waiting == NULL)
+		uv_run(&loop.uv, UV_RUN_ONCE);
+	queue.is_slow = false;
+	server_set_parts(server, &none);
+	answer_later(queue.waiting, NULL);
+	pump_for(50);
+	server_set_parts(server, &parts);
+	text = read_answer(fd, 4000);
+	assert_holds(text, "\ncause cache=main ");
+	assert_holds(text, "\nok failed=2 blocked=1 stuck=yes\n");
+}
+
 /* ---- steering ----------------------------------------------------------------------------------- */
 
 static void retry_and_forget_go_path_by_path_and_free_roots(void **state)
@@ -1529,6 +1552,7 @@ int main(void)
 		TEST(wait_knows_its_tags),
 		TEST(news_wakes_a_wait_at_most_four_times_a_second),
 		TEST(a_wait_outlives_the_daemons_parts),
+		TEST(a_wait_that_settles_outlives_them_too),
 		TEST(retry_and_forget_go_path_by_path_and_free_roots),
 		TEST(pause_and_resume_name_their_caches),
 		TEST(a_second_server_is_refused_and_a_stale_socket_replaced),
