@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "common/log.h"
 #include "daemon/http/internal.h"
 
 struct socket_watch {
@@ -94,6 +95,15 @@ static struct socket_watch *watch_new(struct http *http, curl_socket_t fd)
 	return watch;
 }
 
+/* Told once, until it goes again: what becomes of the transfer says only that it took too long. */
+static void note_watch(struct http *http, bool is_there)
+{
+	if (!is_there && !http->lacks_watch)
+		log_warning("a connection cannot be watched, for want of memory or of /proc/sys/fs/epoll/"
+		            "max_user_watches: it goes on slowly");
+	http->lacks_watch = !is_there;
+}
+
 /* curl also calls this from curl_multi_cleanup, to take leave of pooled connections; by then no
  * new watch may start.
  *
@@ -116,14 +126,15 @@ static int on_socket_change(CURL *easy, curl_socket_t fd, int what, void *ctx, v
 		return 0;
 	if (watch == NULL)
 		watch = watch_new(http, fd);
-	if (watch == NULL)
-		return 0;
 	if (what & CURL_POLL_IN)
 		events |= UV_READABLE;
 	if (what & CURL_POLL_OUT)
 		events |= UV_WRITABLE;
-	if (uv_poll_start(&watch->poll, events, on_socket_ready) != 0)
+	if (watch != NULL && uv_poll_start(&watch->poll, events, on_socket_ready) != 0) {
 		uv_poll_stop(&watch->poll);
+		watch = NULL;
+	}
+	note_watch(http, watch != NULL);
 	return 0;
 }
 
