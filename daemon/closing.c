@@ -101,6 +101,7 @@ void closing_begin(struct daemon *daemon)
 	if (daemon->is_closing_parts)
 		return;
 	daemon->is_closing_parts = true;
+	daemon->is_ready = false;
 	if (daemon->server != NULL)
 		server_set_parts(daemon->server, &none);
 	if (daemon->server != NULL && daemon->stopping)

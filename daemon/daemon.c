@@ -1,6 +1,7 @@
 /* Parts, from the bottom: loop, queue, store, roots, policy, uploader, verifier, intake, server. The server
- * opens when intake has made the roots of unfinished requests again, and stays open over a reload, in which
- * everything below it is closed and made anew from the new settings: all that matters is in the queue.
+ * opens when intake has brought the queue and the GC roots together, and stays open over a reload, in which
+ * everything below it is closed and made anew from the new settings: all that matters is in the queue. Until
+ * intake is ready once more, it answers that the daemon is starting.
  *
  * Failure modes: a part that cannot be opened at start ends the daemon with a sentence (hooks spool);
  * at a reload too, since the old settings are gone by then; but a reload only begins when the new
@@ -26,7 +27,7 @@
 
 /* Workers beside the packers, for file caches. */
 #define EXTRA_WORKERS 4
-/* A migration asks for a minute more, and asks again long before that is over. */
+/* What takes long at a start asks for a minute more, and asks again long before that is over. */
 #define STARTING_EVERY_MS 1000
 #define STARTING_MORE_MS  60000
 
@@ -168,7 +169,7 @@ void daemon_show_parts(struct daemon *daemon)
 		.n_bad_spool_files = intake_n_bad_spool_files(daemon->intake),
 	};
 
-	if (daemon->server != NULL)
+	if (daemon->is_ready)
 		server_set_parts(daemon->server, &parts);
 	tell_manager(daemon);
 }
@@ -207,6 +208,7 @@ static void on_ready(void *ctx)
 		return;
 	}
 	server_reconfigure(daemon->server, daemon->config);
+	daemon->is_ready = true;
 	housekeeping_begin(daemon);
 	daemon_show_parts(daemon);
 	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
@@ -289,16 +291,25 @@ static void tell_of_new_queue(const struct daemon *daemon)
 }
 
 /* However long it takes, the service manager is to wait, and to start nothing over again. */
-static void on_migrating(void *ctx)
+static void tell_starting(struct daemon *daemon, const char *what)
 {
-	struct daemon *daemon = ctx;
 	uint64_t now = clock_mono_ms();
 
 	if (daemon->told_starting_mono_ms != 0 && now - daemon->told_starting_mono_ms < STARTING_EVERY_MS)
 		return;
 	daemon->told_starting_mono_ms = now;
-	notify_status("bringing the queue's schema up to date");
+	notify_status("%s", what);
 	notify_starting(STARTING_MORE_MS);
+}
+
+static void on_migrating(void *ctx)
+{
+	tell_starting(ctx, "bringing the queue's schema up to date");
+}
+
+static void on_starting(void *ctx)
+{
+	tell_starting(ctx, "looking through the GC roots");
 }
 
 static int open_queue(struct daemon *daemon, struct error *err)
@@ -388,6 +399,7 @@ static int open_intake(struct daemon *daemon, struct error *err)
 		.targets = daemon->uploader != NULL ? uploader_targets(daemon->uploader) : 0,
 		.resolves = daemon->uploader != NULL,
 		.upstreams = daemon->upstreams,
+		.on_starting = on_starting,
 		.on_ready = on_ready,
 		.on_news = on_news,
 		.ctx = daemon,

@@ -51,6 +51,7 @@ struct daemon {
 	} drain;
 	bool stopping;
 	bool is_closing_parts;
+	bool is_ready;     /* intake said so: these parts may serve */
 	bool reload_again; /* asked for while one was under way: that one may have read the old files */
 	int status;
 };

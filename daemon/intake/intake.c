@@ -283,6 +283,7 @@ int intake_open(struct intake **ret, const struct intake_config *config, struct 
 	intake->policy = config->policy;
 	intake->targets = config->targets;
 	intake->resolves = config->resolves;
+	intake->on_starting = config->on_starting;
 	intake->on_ready = config->on_ready;
 	intake->on_news = config->on_news;
 	intake->has_roots_message = roots_message(config->roots) != NULL;

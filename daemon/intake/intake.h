@@ -24,7 +24,10 @@ struct intake_config {
 	bool resolves;    /* false: with broken settings paths are taken in and left as they are */
 	const uint64_t
 		*upstreams; /* of CONFIG_MAX_ENDPOINTS: bits of the endpoints that are upstreams of a cache */
-	/* The roots of all unfinished requests are there again: from now on the daemon may serve. */
+	/* It goes on, and is not ready yet. With many roots that takes long. */
+	void (*on_starting)(void *ctx);
+	/* The roots of all unfinished requests are there again, and what roots of the daemon's own are there
+	 * is in the queue: from now on the daemon may serve. */
 	void (*on_ready)(void *ctx);
 	/* intake_n_bad_spool_files, intake_n_spool_files, intake_spool_message or roots_message says
 	 * something else than before. */

@@ -68,6 +68,7 @@ struct intake {
 	uint64_t targets;
 	bool resolves;
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS]; /* of each cache: bits of endpoint numbers */
+	void (*on_starting)(void *ctx);
 	void (*on_ready)(void *ctx);
 	void (*on_news)(void *ctx);
 	void *ctx;

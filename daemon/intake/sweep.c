@@ -49,6 +49,12 @@ static void maybe_ready(struct intake *intake)
 	intake->on_ready(intake->ctx);
 }
 
+static void tell_starting(struct intake *intake)
+{
+	if (!intake->sweep.was_ready)
+		intake->on_starting(intake->ctx);
+}
+
 /* ---- remaking ---------------------------------------------------------------------------------------- */
 
 static void next_page(struct intake *intake, int64_t after_id);
@@ -124,6 +130,7 @@ static void on_page(struct queue_op *op)
 	struct intake *intake = CONTAINER_OF(op, struct intake, sweep.page.op);
 	struct sweep *sweep = &intake->sweep;
 
+	tell_starting(intake);
 	if (op->err.kind != ERROR_NONE)
 		note_missing(intake, &op->err);
 	if (op->err.kind != ERROR_NONE || sweep->page.n_paths == 0) {
@@ -205,6 +212,7 @@ static void on_stray_taken_in(struct intake_handover *handover)
 	else
 		stray_free(stray);
 	intake->sweep.n_running--;
+	tell_starting(intake);
 	look_on(intake);
 	maybe_ready(intake);
 	intake_maybe_closed(intake);
@@ -370,6 +378,7 @@ static void on_listed(struct roots_list *list)
 	struct intake *intake = CONTAINER_OF(list, struct intake, sweep.list);
 	struct sweep *sweep = &intake->sweep;
 
+	tell_starting(intake);
 	if (list->err.kind != ERROR_NONE)
 		log_warning("roots cannot be listed: %s, retrying in %ds", list->err.text, SWEEP_MS / 1000);
 	if (list->n_entries == 0 || intake->closing) {

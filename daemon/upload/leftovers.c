@@ -3,7 +3,8 @@
  *
  *	next leftover of the queue -> abandon it on the cache -> drop it from the queue -> next ...
  *
- * While the breaker is open it waits for the probe, which is an upload; where there is none, for its time.
+ * While the breaker is open it waits for the probe, which is an upload; where there is none left, until one
+ * would be due.
  * One that cannot be taken away stays for an hour, or for the next start: it holds up no upload, and its
  * fault says nothing to the breaker, which the uploads ask. */
 #include "common/log.h"

@@ -141,6 +141,11 @@ static void on_released(void *ctx, char *const *paths, size_t n_paths)
 		intake_released(life.intake, paths, n_paths);
 }
 
+static void on_starting(void *ctx)
+{
+	(void)ctx;
+}
+
 static void on_ready(void *ctx)
 {
 	(void)ctx;
@@ -214,6 +219,7 @@ static int open_intake(struct error *err)
 		.targets = uploader_targets(life.uploader),
 		.resolves = true,
 		.upstreams = life.upstreams,
+		.on_starting = on_starting,
 		.on_ready = on_ready,
 		.on_news = on_news,
 	};

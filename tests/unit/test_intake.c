@@ -55,7 +55,7 @@ static struct {
 	struct cache_config cache;
 	bool is_ready, is_closed, has_no_cache;
 	uint64_t targets;
-	unsigned n_handed_over;
+	unsigned n_handed_over, n_starting;
 	uint64_t n_bad_told, n_waiting_told;
 } t;
 
@@ -86,6 +86,13 @@ static void on_news(void *ctx)
 	t.n_bad_told = intake_n_bad_spool_files(t.intake);
 	if (intake_n_spool_files(t.intake) > t.n_waiting_told)
 		t.n_waiting_told = intake_n_spool_files(t.intake);
+}
+
+static void on_starting(void *ctx)
+{
+	(void)ctx;
+	assert_false(t.is_ready);
+	t.n_starting++;
 }
 
 static void on_ready(void *ctx)
@@ -157,6 +164,7 @@ static void open_intake(void)
 		                         .targets = t.targets,
 		                         .resolves = !t.has_no_cache,
 		                         .upstreams = upstreams,
+		                         .on_starting = on_starting,
 		                         .on_ready = on_ready,
 		                         .on_news = on_news };
 	assert_int_equal(intake_open(&t.intake, &config, &err), 0);
@@ -1158,6 +1166,8 @@ static void many_stray_roots_are_taken_in_a_few_at_a_time(void **state)
 		make_stray(name, path);
 	}
 	open_intake();
+	run_until(is_ready);
+	assert_in_range(t.n_starting, 2, 4); /* the pages of the list; they are no roots of ours */
 	run_until(many_have_failed);
 }
 
