@@ -203,6 +203,9 @@ int job_withhold(struct queue_db *q, struct job *job, int64_t by_path, int64_t n
 
 /* ---- orphans.c */
 
+/* A root that needs the job, for its path or for what refers to it, and can be resolved again; 0: there is
+ * none. Of what refers to that in turn no root is looked for. */
+int job_heir(struct queue_db *q, const struct job *job, int64_t *ret_root, struct error *err) MUST_CHECK;
 /* One page of the jobs of a forgotten root; *AFTER moves on from 0. */
 int orphans_page(struct queue_db *q, int64_t root, int64_t now, int64_t *after, bool *ret_more,
                  struct error *err) MUST_CHECK;

@@ -355,34 +355,23 @@ int jobs_note(struct queue_db *q, struct queue_op *op)
 
 /* ---- publish */
 
-/* The root that wanted the job last can be forgotten, while another one names its path, for its cache. */
-static int resolve_another_root(struct queue_db *q, const struct job *job, int64_t now, struct error *err)
-{
-	STMT(st, q->db,
-	     "SELECT t.id FROM path p CROSS JOIN root t ON t.path = p.path AND t.state IN (0, 1)"
-	     " JOIN request r ON r.id = t.request WHERE p.id = :path"
-	     " AND (r.caches IS NULL OR instr(r.caches, ',' || :cache || ',') > 0) LIMIT 1");
-	enum stmt_result result;
-
-	stmt_bind_int(st, ":path", job->path);
-	stmt_bind_int(st, ":cache", job->cache);
-	result = stmt_step(st, err);
-	if (result != STMT_ROW)
-		return result == STMT_FAILED ? -1 : 0;
-	return root_resolve_again(q, stmt_int(st, 0), now, err);
-}
-
 /* Sees to it that somebody works on a reference that the job waits for. Returns 0 if nobody can. */
 static int attend(struct queue_db *q, const struct job *job, const struct missing *missing, int64_t now,
                   struct error *err)
 {
 	struct job needed;
+	int64_t heir;
 	int rc;
 
 	/* Its closure was left out when the root was resolved: it was known to be there then. */
 	if (missing->job == 0) {
 		rc = root_resolve_again(q, job->root, now, err);
-		return rc == 0 ? resolve_another_root(q, job, now, err) : rc;
+		if (rc != 0)
+			return rc;
+		/* That root is forgotten. */
+		if (job_heir(q, job, &heir, err) < 0)
+			return -1;
+		return heir != 0 ? root_resolve_again(q, heir, now, err) : 0;
 	}
 	if (missing->state != JOB_DONE)
 		return 1;

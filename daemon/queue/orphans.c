@@ -1,6 +1,6 @@
 /* The jobs that a forgotten root leaves behind. Nobody protects their paths any more, and nothing would look
  * at them again: those that no unfinished root needs go with it. What another root needs, because it names
- * the path or its closure leads there, stays; so does what is in flight, which ends by itself.
+ * the path or its closure leads there, stays; so does what is in flight, until its upload ends.
  *
  * What stays becomes that root's, which is resolved again if something is missing below. What was waiting for
  * the one that is gone is looked at anew.
@@ -26,16 +26,25 @@ static int read_page(struct queue_db *q, int64_t root, int64_t after, struct job
 	return result == STMT_DONE ? 0 : -1;
 }
 
-/* Does an unfinished root name its path, or an unfinished job on this cache refer to it? *RET_ROOT is one
- * that can be resolved again for it, or 0. */
-static int is_needed(struct queue_db *q, const struct job *job, int64_t *ret_root, struct error *err)
+/* Does an unfinished root name its path, or an unfinished job on this cache refer to it? */
+static int is_needed(struct queue_db *q, const struct job *job, struct error *err)
 {
 	STMT(st, q->db,
 	     "SELECT EXISTS (SELECT 1 FROM path p JOIN root t ON t.path = p.path AND t.state IN (0, 1, 2)"
 	     " WHERE p.id = :path) OR EXISTS (SELECT 1 FROM reference r"
 	     " JOIN job k ON k.path = r.path AND k.cache = :cache AND k.state < 5 WHERE r.refers_to = "
-	     ":path),"
-	     " coalesce((SELECT t.id FROM path p CROSS JOIN root t ON t.path = p.path AND t.state IN (0, 1)"
+	     ":path)");
+
+	stmt_bind_int(st, ":path", job->path);
+	stmt_bind_int(st, ":cache", job->cache);
+	return stmt_step(st, err) == STMT_ROW ? stmt_int(st, 0) != 0 : -1;
+}
+
+int job_heir(struct queue_db *q, const struct job *job, int64_t *ret_root, struct error *err)
+{
+	STMT(st, q->db,
+	     "SELECT coalesce((SELECT t.id FROM path p CROSS JOIN root t ON t.path = p.path AND t.state IN "
+	     "(0, 1)"
 	     " JOIN request r ON r.id = t.request WHERE p.id = :path"
 	     " AND (r.caches IS NULL OR instr(r.caches, ',' || :cache || ',') > 0) LIMIT 1),"
 	     " (SELECT t.id FROM reference r"
@@ -47,8 +56,8 @@ static int is_needed(struct queue_db *q, const struct job *job, int64_t *ret_roo
 	stmt_bind_int(st, ":cache", job->cache);
 	if (stmt_step(st, err) != STMT_ROW)
 		return -1;
-	*ret_root = stmt_int(st, 1);
-	return stmt_int(st, 0) != 0;
+	*ret_root = stmt_int(st, 0);
+	return 0;
 }
 
 /* Does it refer to one that was passed over because of it? Its references are few, the jobs of the root may
@@ -74,15 +83,18 @@ static int drop(struct queue_db *q, const struct job *job, struct error *err)
 	return job_drop(q, job, err) < 0 ? -1 : was_passed_over(q, job, err);
 }
 
-static int keep(struct queue_db *q, struct job *job, int64_t root, int64_t now, struct error *err)
+static int keep(struct queue_db *q, struct job *job, int64_t now, struct error *err)
 {
 	STMT(st, q->db, "UPDATE job SET root = :root WHERE id = :id");
+	int64_t heir;
 
-	stmt_bind_int(st, ":root", root);
-	stmt_bind_int(st, ":id", job->id);
-	if (root != 0 && stmt_run(st, err) < 0)
+	if (job_heir(q, job, &heir, err) < 0)
 		return -1;
-	job->root = root != 0 ? root : job->root;
+	stmt_bind_int(st, ":root", heir);
+	stmt_bind_int(st, ":id", job->id);
+	if (heir != 0 && stmt_run(st, err) < 0)
+		return -1;
+	job->root = heir != 0 ? heir : job->root;
 	return job->state == JOB_SENT ? job_wake(q, job, now, err) : 0;
 }
 
@@ -96,14 +108,13 @@ int orphans_page(struct queue_db *q, int64_t root, int64_t now, int64_t *after, 
 	if (read_page(q, root, *after, jobs, &n, err) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
-		int64_t heir = 0;
-		int rc = id_set_has(&q->claimed_jobs, jobs[i].id) ? 1 : is_needed(q, &jobs[i], &heir, err);
+		int rc = id_set_has(&q->claimed_jobs, jobs[i].id) ? 1 : is_needed(q, &jobs[i], err);
 
 		if (rc == 0) {
 			rc = drop(q, &jobs[i], err);
 			anew = anew || rc == 1;
 		} else if (rc == 1) {
-			rc = keep(q, &jobs[i], heir, now, err);
+			rc = keep(q, &jobs[i], now, err);
 		}
 		if (rc < 0)
 			return -1;

@@ -2147,6 +2147,72 @@ static void what_a_forgotten_root_left_waiting_is_mended_by_another_root_of_its_
 	assert_counts_survive();
 }
 
+/* Of 2, which is in flight, 3 has need still, whose root is there. */
+static struct queue_job take_2_and_forget_its_root(void)
+{
+	struct queue_job job;
+
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 3, .refs = { 2 } }); /* 1 was there */
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 4, .refs = { 2 } });
+	job = take(2);
+	forget(P(4), 0, false);
+	assert_string_equal(released, "p4");
+	assert_counts(2, 0, 0, 0, 0, 0);
+	return job;
+}
+
+static void what_was_in_flight_is_mended_by_the_root_of_what_needs_it(void **state)
+{
+	struct queue_job job = take_2_and_forget_its_root();
+	(void)state;
+
+	assert_int_equal(publish(&job), PUBLISH_LATER);
+	queue_job_fini(&job);
+	assert_counts(1, 0, 1, 0, 0, 0);
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
+}
+
+static void what_was_in_flight_goes_with_the_root_of_what_needs_it(void **state)
+{
+	struct queue_job job = take_2_and_forget_its_root();
+	struct queue_release release = { .job_id = job.id };
+	(void)state;
+
+	must_run(&release.op, QUEUE_RELEASE);
+	queue_job_fini(&job);
+	forget(P(3), 0, false);
+	assert_counts(0, 0, 0, 0, 0, 0);
+}
+
+/* When the jobs of 4 are looked at, 3 has an heir no more than 2. */
+static void what_was_forgotten_with_the_root_of_what_needs_it_is_mended_by_its_heir(void **state)
+{
+	struct queue_job jobs[4], *two = NULL;
+	(void)state;
+
+	PUSH({ .path = 3, .refs = { 2 } });
+	PUSH({ .path = 3, .refs = { 2 } }, { .path = 5, .refs = { 3 } });
+	PUSH({ .path = 2, .refs = { 1 } }, { .path = 4, .refs = { 2 } }); /* 1 was there */
+	assert_int_equal(claim_from(MAIN, jobs, 4), 4);
+	for (int i = 0; i < 4; i++) {
+		int n = number_of(jobs[i].info.path);
+
+		if (n >= 4)
+			fail_job(&jobs[i], "HTTP 413");
+		else if (n == 2)
+			two = &jobs[i];
+		else
+			queue_job_fini(&jobs[i]);
+	}
+	assert_int_equal(forget(NULL, 0, true), 2);
+	assert_counts(2, 0, 0, 0, 0, 0);
+	assert_non_null(two);
+	assert_int_equal(publish(two), PUBLISH_LATER);
+	queue_job_fini(two);
+	assert_counts(1, 0, 1, 0, 0, 0);
+	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
+}
+
 static void forgetting_what_failed_leaves_the_rest_and_what_is_in_flight(void **state)
 {
 	struct queue_job job, flying;
@@ -3127,6 +3193,9 @@ int main(void)
 		TEST(what_a_forgotten_root_left_is_blocked_when_nobody_can_mend_it),
 		TEST(what_a_forgotten_root_left_is_mended_by_another_root_of_its_path),
 		TEST(what_a_forgotten_root_left_waiting_is_mended_by_another_root_of_its_path),
+		TEST(what_was_in_flight_is_mended_by_the_root_of_what_needs_it),
+		TEST(what_was_in_flight_goes_with_the_root_of_what_needs_it),
+		TEST(what_was_forgotten_with_the_root_of_what_needs_it_is_mended_by_its_heir),
 		TEST(forgetting_what_failed_leaves_the_rest_and_what_is_in_flight),
 		TEST(what_a_forgotten_root_left_is_mended_by_a_root_that_is_meant_for_its_cache),
 		TEST(forgetting_what_failed_leaves_what_only_needs_it),
