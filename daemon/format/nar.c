@@ -35,7 +35,7 @@ struct level {
 
 struct nar {
 	char *path;
-	bool is_started, is_gone;
+	bool is_started, is_gone, lacks_means;
 	int file_fd;
 	uint64_t file_bytes_left;
 	size_t file_padding;
@@ -84,6 +84,11 @@ bool nar_is_gone(const struct nar *nar)
 	return nar->is_gone;
 }
 
+bool nar_lacks_means(const struct nar *nar)
+{
+	return nar->lacks_means;
+}
+
 static void append_text(char text[PATH_SHOWN], size_t *len, const char *more)
 {
 	size_t n = strnlen(more, PATH_SHOWN - 1 - *len);
@@ -113,6 +118,7 @@ static int fault(struct nar *nar, enum error_kind kind, const char *what, struct
 
 static int errno_fault(struct nar *nar, struct error *err)
 {
+	nar->lacks_means = errno == ENOMEM || errno == EMFILE || errno == ENFILE;
 	/* These mean that the entry is no longer what its directory said. */
 	if (errno == ENOENT || errno == ELOOP || errno == ENOTDIR)
 		return fault(nar, ERROR_TRANSIENT, "changed while it was read", err);

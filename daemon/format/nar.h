@@ -31,5 +31,7 @@ ssize_t nar_read(struct nar *nar, void *dst, size_t n_max, struct error *err) MU
 
 /* After an error: is there nothing left at the root of the tree? */
 bool nar_is_gone(const struct nar *nar);
+/* And was it for want of memory or descriptors? Then the tree is not to blame. */
+bool nar_lacks_means(const struct nar *nar);
 
 #endif

@@ -192,7 +192,9 @@ static int run_piece(struct engine *e)
 	bool is_last = n < (ssize_t)IN_BYTES;
 
 	if (n < 0)
-		return fail(e, nar_is_gone(e->nar) ? PACK_GONE : PACK_OTHER);
+		return fail(e, nar_is_gone(e->nar)       ? PACK_GONE
+		               : nar_lacks_means(e->nar) ? PACK_OTHER
+		                                         : PACK_UNREADABLE);
 	e->nar_bytes += (uint64_t)n;
 	if (e->nar_bytes > e->spec->info->nar_size)
 		return mismatch(e, NULL);

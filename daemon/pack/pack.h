@@ -20,7 +20,13 @@ const char *compression_suffix(enum compression compression);
  * that all readers give. */
 uint64_t compression_bound(enum compression compression, uint64_t nar_size);
 
-enum pack_fault { PACK_FINE, PACK_MISMATCH, PACK_GONE, PACK_OTHER };
+enum pack_fault {
+	PACK_FINE,
+	PACK_MISMATCH,
+	PACK_GONE,
+	PACK_UNREADABLE, /* its files, as they lie there */
+	PACK_OTHER,      /* no memory, no disk space, no descriptor; or canceled: not the path's */
+};
 
 struct packer; /* keeps the compressor contexts; at most N_JOBS packs run at once, others wait in order */
 int packer_open(struct packer **ret, struct loop *loop, unsigned n_jobs, struct error *err) MUST_CHECK;

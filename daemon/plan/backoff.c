@@ -31,6 +31,8 @@ struct backoff_verdict backoff_decide(const struct backoff_case *c)
 {
 	switch (c->fault->kind) {
 	case ERROR_TRANSIENT:
+		if (c->is_machines)
+			return (struct backoff_verdict){ .delay_s = 1 + c->random % BACKOFF_MACHINES_S };
 		if (c->attempts + 1 >= c->give_up_after)
 			return (struct backoff_verdict){ .give_up = true, .counts = true };
 		return (struct backoff_verdict){

@@ -164,6 +164,7 @@ void record_fault(struct upload *u, bool mismatch)
 		.fault = &u->fault,
 		.attempts = u->job.attempts,
 		.give_up_after = uploader->config->give_up_after,
+		.is_machines = !u->is_cache_fault && !u->is_path_fault && !mismatch,
 		.random = uploader_random(uploader),
 	};
 	const struct backoff_verdict with_upstream = { .delay_s = UPSTREAM_REST_S };

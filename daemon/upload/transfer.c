@@ -591,6 +591,7 @@ static void upload_fault(struct upload *u, const struct error *fault)
 	if (was_sending) {
 		if (u->nar.share != NULL && u->nar.share->state == NAR_FAILED)
 			pack_fault = u->nar.share->pack.fault;
+		u->is_path_fault = pack_fault == PACK_UNREADABLE;
 		leave_nar(u);
 		loop_unpost(u->cache->uploader->loop, &u->post);
 	}

@@ -156,6 +156,25 @@ age_roots() {
 	cache_has "$T/www" "${paths[@]}"
 }
 
+@test "a disk without room for temporary files fails no upload" {
+	set_option 'give-up-after = 1'
+	small_disk "$T/state" 24m
+	start_nginx
+	start_daemon
+	head -c 12M /dev/urandom >"$T/large"
+	paths=("$(nix-store --add "$T/large")")
+	head -c 16M /dev/zero >"$T/state/filler"
+	also small
+	call_hook "${paths[@]}"
+	wait_until 20 cache_has "$T/www" "${paths[1]}"
+	wait_until 20 says 'temporary file: No space left on device'
+	ctl list --json | jq -e '.jobs | length == 1 and .[0].state == "delayed" and .[0].attempts == 0'
+	free_disk "$T/state"
+	ctl retry "${paths[0]}"
+	wait_until 20 uploaded
+	cache_has "$T/www" "${paths[@]}"
+}
+
 @test "with the spool on the same full disk the root is what is left, and it is enough" {
 	small_disk "$T/state" 4m
 	queue_up a

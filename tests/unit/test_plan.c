@@ -18,6 +18,22 @@ static struct backoff_verdict decide(enum error_kind kind, unsigned attempts, ui
 	return backoff_decide(&c);
 }
 
+static void what_this_machine_lacks_is_no_attempt(void **state)
+{
+	const struct error fault = { .kind = ERROR_TRANSIENT };
+	struct backoff_case c = { .fault = &fault, .attempts = 24, .give_up_after = 25, .is_machines = true };
+	(void)state;
+
+	for (c.random = 0; c.random < 200; c.random++) {
+		struct backoff_verdict verdict = backoff_decide(&c);
+
+		assert_false(verdict.give_up || verdict.counts);
+		assert_in_range(verdict.delay_s, 1, BACKOFF_MACHINES_S);
+	}
+	c.is_machines = false;
+	assert_true(backoff_decide(&c).give_up);
+}
+
 static void a_delay_is_never_zero_and_never_passes_the_cap_however_often_we_tried(void **state)
 {
 	(void)state;
@@ -526,6 +542,7 @@ static void a_suspend_and_a_clock_that_was_set_are_told_from_time_going_by(void 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_this_machine_lacks_is_no_attempt),
 		cmocka_unit_test(a_delay_is_never_zero_and_never_passes_the_cap_however_often_we_tried),
 		cmocka_unit_test(delays_are_spread_over_the_whole_of_a_growing_range),
 		cmocka_unit_test(retry_after_is_a_minimum_and_is_capped),
