@@ -250,12 +250,13 @@ static bool post_page(struct batch_root *r, const uint32_t *order, size_t n)
 	return true;
 }
 
-/* Uploaded and collected before it came up here, out of the spool for one: then it is done. */
+/* Uploaded and collected before it came up here, out of the spool for one: then it is done. Not if it is
+ * looked at for something that is missing below it: that is then gone, too, and nobody can mend it. */
 static bool is_gone_but_there(const struct batch_root *r)
 {
 	const struct walk_node *node = &r->batch->graph.nodes[r->node];
 
-	return !node->is_known && !r->root.force && (r->caches & ~node->seen) == 0;
+	return !node->is_known && !r->root.force && !r->root.is_deep && (r->caches & ~node->seen) == 0;
 }
 
 static void enqueue_root(struct batch_root *r, uint32_t *order)

@@ -288,17 +288,20 @@ int root_release(struct queue_db *q, const char *path, struct error *err)
 	return result == STMT_ROW ? 0 : path_list_add(&q->released, path, err);
 }
 
+/* One that failed while it was looked at down to the last path is looked at so again, when somebody says
+ * retry. */
 static int root_move(struct queue_db *q, int64_t id, const struct root *root, enum root_state to,
                      const char *text, int64_t now, struct error *err)
 {
 	STMT(st, q->db,
-	     "UPDATE root SET state = :state, not_before = 0, error = :text, error_kind = :kind, again = 0,"
-	     " changed = :now WHERE id = :id");
+	     "UPDATE root SET state = :state, not_before = 0, error = :text, error_kind = :kind,"
+	     " again = again & :kept, changed = :now WHERE id = :id");
 
 	stmt_bind_int(st, ":id", id);
 	stmt_bind_int(st, ":state", to);
 	stmt_bind_text(st, ":text", text);
 	stmt_bind_int(st, ":kind", to == ROOT_FAILED ? ERROR_PERMANENT : ERROR_NONE);
+	stmt_bind_int(st, ":kept", to == ROOT_FAILED ? AGAIN_DEEP : 0);
 	stmt_bind_int(st, ":now", now);
 	if (stmt_run(st, err) < 0)
 		return -1;

@@ -1106,6 +1106,23 @@ static void a_root_that_was_left_goes_to_the_caches_it_was_for(void **state)
 	assert_int_equal(n_requests_for_all(), 0);
 }
 
+/* The root is on the caches, and below it something is missing that is gone with it. */
+static void what_is_collected_mends_nothing_below_it(void **state)
+{
+	sqlite3 *db;
+	(void)state;
+
+	upload_and_collect_out();
+	close_intake();
+	db = open_queue_file();
+	assert_int_equal(sqlite3_exec(db, "UPDATE root SET state = 0, again = 2", NULL, NULL, NULL),
+	                 SQLITE_OK);
+	sqlite3_close(db);
+	open_intake();
+	run_until(all_is_resolved);
+	assert_int_equal(n_roots(ROOT_FAILED), 1);
+}
+
 /* The daemon was killed before it took away the root of what had to make room. */
 static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 {
@@ -1285,6 +1302,7 @@ int main(void)
 		TEST(a_stray_root_stays_until_the_daemon_has_its_own),
 		TEST(a_hooks_root_is_not_explained_by_an_older_hand_over),
 		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
+		TEST(what_is_collected_mends_nothing_below_it),
 		TEST(a_root_that_was_to_make_room_goes_at_the_next_start),
 		TEST(a_hooks_root_of_the_future_is_taken_in_once),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),

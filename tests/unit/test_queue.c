@@ -831,6 +831,7 @@ static void presence_that_ran_out_is_asked_for_again(void **state)
 
 static void a_reference_without_a_job_sends_the_root_back_to_be_resolved(void **state)
 {
+	struct queue_retry retry = { .now_unix_s = now };
 	struct queue_job job;
 	int64_t root;
 	int path;
@@ -843,6 +844,10 @@ static void a_reference_without_a_job_sends_the_root_back_to_be_resolved(void **
 	assert_int_equal(queue_root_count(queue, ROOT_RESOLVING), 1);
 	assert_int_equal(claim_root(&path), root);
 	assert_int_equal(path, 2);
+	assert_true(was_deep);
+	end_root(root, ROOT_FAILED, "gone");
+	must_run(&retry.op, QUEUE_RETRY);
+	assert_int_equal(claim_root(NULL), root);
 	assert_true(was_deep);
 	assert_int_equal(page(root, (const struct node[]){ { .path = 1 }, { .path = 2, .refs = { 1 } } }, 2,
 	                      (struct page_options){ 0 }),
