@@ -190,6 +190,22 @@ static void on_news(void *ctx)
 		daemon_show_parts(daemon);
 }
 
+#define LOST_WITH_QUEUE                                                                               \
+	"tags, chosen priorities, which caches a path was handed over for (it goes to all of them), " \
+	"pauses, what had failed, the history and what caches are known to have (they are asked again)"
+
+/* A queue that is gone leaves no trace but these; a push that was killed leaves one. */
+static void tell_of_lost_queue(const struct daemon *daemon)
+{
+	uint64_t n = intake_n_unknown_roots(daemon->intake);
+
+	if (n > 0 && queue_set_aside(daemon->queue) == NULL)
+		log_warning(
+			"the queue did not know of GC roots of this daemon, and takes them in roots=%" PRIu64
+			"; if it was lost, so were " LOST_WITH_QUEUE,
+			n);
+}
+
 static void on_ready(void *ctx)
 {
 	struct daemon *daemon = ctx;
@@ -208,6 +224,7 @@ static void on_ready(void *ctx)
 		return;
 	}
 	server_reconfigure(daemon->server, daemon->config);
+	tell_of_lost_queue(daemon);
 	daemon->is_ready = true;
 	housekeeping_begin(daemon);
 	daemon_show_parts(daemon);
@@ -285,8 +302,7 @@ static void tell_of_new_queue(const struct daemon *daemon)
 	if (damaged == NULL)
 		return;
 	log_error("the queue was damaged and is built anew from GC roots and the spool: the damaged one is "
-	          "%s; lost are tags, chosen priorities, what had failed, the history and what caches are "
-	          "known to have (they are asked again)",
+	          "%s; lost are " LOST_WITH_QUEUE,
 	          damaged);
 }
 

@@ -259,6 +259,11 @@ uint64_t intake_n_bad_spool_files(const struct intake *intake)
 	return intake->spool.n_bad;
 }
 
+uint64_t intake_n_unknown_roots(const struct intake *intake)
+{
+	return intake->sweep.n_unknown;
+}
+
 const char *intake_spool_message(const struct intake *intake)
 {
 	return *intake->spool.message != '\0' ? intake->spool.message : NULL;

@@ -29,8 +29,9 @@ struct stray;
 struct sweep {
 	struct timer again;
 	bool is_running;
-	bool was_ready;   /* on_ready was called */
-	bool lacks_roots; /* some could not be made: the next sweep tries again */
+	bool was_ready;     /* on_ready was called */
+	uint64_t n_unknown; /* strays taken in before that */
+	bool lacks_roots;   /* some could not be made: the next sweep tries again */
 	/* the page that is looked at */
 	struct roots_list list;
 	struct queue_explain explain;

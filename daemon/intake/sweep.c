@@ -203,6 +203,8 @@ static void on_stray_taken_in(struct intake_handover *handover)
 	bool is_hooks = strcmp(stray->name, store_path_base(stray->path)) != 0;
 
 	crash_point(SWEEP_TAKEN);
+	if (handover->err.kind == ERROR_NONE && !intake->sweep.was_ready)
+		intake->sweep.n_unknown++;
 	if (handover->err.kind == ERROR_NONE)
 		log_info("stray root taken in root=%s", stray->name);
 	else

@@ -1101,6 +1101,7 @@ static void a_root_that_was_left_goes_to_the_caches_it_was_for(void **state)
 	open_intake();
 	run_until(out_is_queued_again);
 	finish_all();
+	assert_int_equal(intake_n_unknown_roots(t.intake), 1);
 	assert_false(is_rooted(OUT)); /* the cache has it */
 	assert_int_equal(n_roots(ROOT_DONE), 2);
 	assert_int_equal(n_requests_for_all(), 0);
