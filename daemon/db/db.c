@@ -91,7 +91,7 @@ static int make_file(const char *path, struct error *err)
 	if (fd < 0)
 		return error_set(err, errno == ENOSPC ? ERROR_TRANSIENT : ERROR_OPERATOR, "%s: %s", path,
 		                 strerror(errno));
-	return refuse_network_fs(fd, path, err);
+	return 0;
 }
 
 static int take_lock(struct db *db, struct error *err)
@@ -104,6 +104,8 @@ static int take_lock(struct db *db, struct error *err)
 	if (db->lock_fd < 0)
 		return error_set(err, errno == ENOSPC ? ERROR_TRANSIENT : ERROR_OPERATOR, "%s: %s", path,
 		                 strerror(errno));
+	if (refuse_network_fs(db->lock_fd, db->path, err) < 0)
+		return -1;
 	if (flock(db->lock_fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK)
 			return error_set(err, ERROR_OPERATOR, "%s: another nncached uses this database",

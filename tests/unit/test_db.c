@@ -541,15 +541,21 @@ int fstatfs(int fd, struct statfs *ret)
 static void a_network_file_system_is_refused(void **state)
 {
 	static const uint32_t kinds[] = { NFS_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC };
-	struct db *db = NULL;
+	struct db *db = open_one();
+	char mark[sizeof(path) + 16];
 	(void)state;
 
+	/* Not even a damaged one is moved there. */
+	db_close(db);
+	snprintf(mark, sizeof(mark), "%s.damaged", path);
+	close(open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	for (size_t i = 0; i < N_ELEMENTS(kinds); i++) {
 		pretended_fs = kinds[i];
 		assert_int_equal(open_with(&db, one, 1), -1);
 		assert_int_equal(err.kind, ERROR_OPERATOR);
 		assert_non_null(strstr(err.text, "network file system"));
 		assert_non_null(strstr(err.text, path));
+		assert_true(is_there(mark));
 	}
 	pretended_fs = 0;
 	db = open_one();
