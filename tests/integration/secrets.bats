@@ -5,32 +5,11 @@
 # shellcheck disable=SC2154 # mark sets the variables
 
 load common
-
-# What a search looks for: plain words, and what HTTP makes of a user and a password.
-MARKS=()
-
-# mark NAME: sets NAME to a new word that is searched for.
-mark() {
-	printf -v "$1" 'mark%s' "$(od -An -N9 -tx1 /dev/urandom | tr -d ' \n')"
-	MARKS+=("${!1}")
-}
+load marks
 
 # basic NAME PASSWORD: the word that stands for both in a header.
 basic() {
 	printf '%s:%s' "$1" "$2" | base64 -w 0
-}
-
-# holds_a_mark WHERE...: files with a mark in them, with the first mark found.
-holds_a_mark() {
-	printf '%s\n' "${MARKS[@]}" >"$T/etc/marks"
-	grep -raoFf "$T/etc/marks" "$@"
-}
-
-no_mark_in() {
-	local status=0
-	holds_a_mark "$@" >"$T/etc/found" || status=$?
-	sort -u "$T/etc/found"
-	[ $status -eq 1 ] # searched, and found nothing
 }
 
 # start_cache NAME [OPTION...]: cache_server.py; sets PORT.
@@ -83,10 +62,13 @@ collect() {
 	ctl list --state all --json >"$T/seen/list.json"
 	ctl show "$1" >"$T/seen/show"
 	ctl show --json "$1" >"$T/seen/show.json"
+	ctl doctor --verbose --config "$T/etc/nncache.conf" >"$T/seen/doctor" 2>&1 || true
+	ctl metrics >"$T/seen/metrics"
 	ctl config show >"$T/seen/config"
 	"$B/daemon/nncached" --dump-config --config "$T/etc/nncache.conf" >"$T/seen/dump" 2>&1 || true
 	"$B/daemon/nncached" --check-config --config "$T/etc/nncache.conf" >"$T/seen/check" 2>&1 || true
-	tr '\0' ' ' <"/proc/$(pid_of nncached)/cmdline" >"$T/seen/cmdline"
+	argv_of_all >"$T/seen/argv"
+	grep -q "$B/daemon/nncached" "$T/seen/argv"
 	[ -z "$(cat "/proc/$(pid_of nncached)/task"/*/children)" ] # nor has it handed anything to another program
 }
 
