@@ -5,8 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define LINE_MAX_BYTES 200
-#define URL_MAX_BYTES  1024
+#define LINE_MAX_BYTES   200
+#define URL_MAX_BYTES    1024
+#define QUERY_SECRET_MIN 16 /* shorter values of a query are no signatures or tokens */
 
 static const char *reason_of(unsigned status)
 {
@@ -184,20 +185,67 @@ static void format_first_line(struct buf *out, const struct buf *answer)
 	escape(out, text, len < LINE_MAX_BYTES ? len : LINE_MAX_BYTES);
 }
 
-static void hide(char *text, size_t len, const char *secret)
+static void hide(char *text, size_t len, const char *secret, size_t n_secret)
 {
-	static const char basic[] = "basic ";
-	size_t n_secret = secret != NULL ? strlen(secret) : 0;
+	char *end = text + len, *at = text;
+
+	while (n_secret > 0 && (at = memmem(at, (size_t)(end - at), secret, n_secret)) != NULL) {
+		memset(at, '*', n_secret);
+		at += n_secret;
+	}
+}
+
+/* What follows WORD, in lower case, with no blank between. */
+static void hide_behind(char *text, size_t len, const char *word)
+{
+	size_t n = strlen(word);
 	char *end = text + len;
 
-	for (char *at = text;
-	     n_secret > 0 && (at = memmem(at, (size_t)(end - at), secret, n_secret)) != NULL;)
-		memset(at, '*', n_secret);
-	for (char *at = text; at + strlen(basic) < end; at++)
-		if (strncasecmp(at, basic, strlen(basic)) == 0)
-			for (char *p = at + strlen(basic);
+	for (char *at = text; at + n < end; at++)
+		if (strncasecmp(at, word, n) == 0)
+			for (char *p = at + n;
 			     p < end && (isalnum((unsigned char)*p) || strchr("+/=", *p) != NULL); p++)
 				*p = '*';
+}
+
+/* Long values in the query of URL, as they stand there and as they are meant. */
+static void hide_query(char *text, size_t len, const char *url)
+{
+	const char *rest = url + strcspn(url, "?#");
+
+	while (*rest == '?' || *rest == '&') {
+		const char *value = rest + 1 + strcspn(rest + 1, "=&#");
+		char *plain;
+		size_t n;
+		int n_plain = 0;
+
+		value += *value == '=';
+		n = strcspn(value, "&#");
+		rest = value + n;
+		if (n < QUERY_SECRET_MIN)
+			continue;
+		hide(text, len, value, n);
+		plain = curl_easy_unescape(NULL, value, (int)n, &n_plain);
+		if (plain != NULL)
+			hide(text, len, plain, (size_t)n_plain);
+		curl_free(plain);
+	}
+}
+
+static void hide_secrets(char *text, size_t len, const struct http_request *req, const char *token)
+{
+	const char *session = req->signing != NULL ? req->signing->session_token : NULL;
+	const char *secrets[] = { token, req->secret, session };
+	const char *last_url = NULL; /* behind redirects */
+
+	for (size_t i = 0; i < N_ELEMENTS(secrets); i++)
+		if (secrets[i] != NULL)
+			hide(text, len, secrets[i], strlen(secrets[i]));
+	hide_behind(text, len, "basic ");
+	hide_behind(text, len, "signature=");
+	hide_query(text, len, req->url);
+	if (curl_easy_getinfo(req->easy, CURLINFO_EFFECTIVE_URL, &last_url) == CURLE_OK && last_url != NULL)
+		hide_query(text, len, last_url);
 }
 
 static void classify_status(struct http_request *req, struct buf *text)
@@ -270,12 +318,12 @@ static void explain_curl(const struct http_request *req, int code, const char *d
 		buf_printf(text, " (%s)", advice);
 }
 
-void http_classify(struct http_request *req, int curl_code, const char *detail, const char *secret)
+void http_classify(struct http_request *req, int curl_code, const char *detail, const char *token)
 {
 	struct buf text;
 
 	if (req->status >= 300 && req->answer.len > 0)
-		hide(req->answer.data, req->answer.len, secret);
+		hide_secrets(req->answer.data, req->answer.len, req, token);
 
 	buf_init(&text, KIB(64));
 	buf_printf(&text, "%s ", http_method_name(req->method));
@@ -298,11 +346,13 @@ void http_classify(struct http_request *req, int curl_code, const char *detail, 
 	} else {
 		classify_status(req, &text);
 	}
+	/* A redirect can name them, too; and what is cut off would not be found any more. */
+	if (text.len > 0)
+		hide_secrets(text.data, text.len, req, token);
 	if (req->err.kind == ERROR_NONE)
 		req->err.text[0] = '\0';
 	else
 		error_set(&req->err, req->err.kind, "%s", buf_text(&text));
-	hide(req->err.text, strlen(req->err.text), secret); /* a redirect can name it, too */
 	req->err.is_overload =
 		req->status == 429 || req->status == 503 || curl_code == CURLE_OPERATION_TIMEDOUT;
 	buf_fini(&text);

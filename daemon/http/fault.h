@@ -12,13 +12,13 @@
 enum error_kind http_kind_of_status(unsigned status, bool is_write);
 
 /* Fills REQ's err (its is_overload, too) and is_server_fault from what it has: status and answer if
- * CURL_CODE is 0, else curl's code and DETAIL, its sentence. Servers repeat what they were sent: SECRET, if
- * there is one, and what follows the word Basic are starred out, in a refusal's answer, too. The text is
- * one of
+ * CURL_CODE is 0, else curl's code and DETAIL, its sentence. Servers repeat what they were sent: TOKEN, if
+ * there is one, REQ's secret and session token, long values of the query (a signed URL is a secret), and what
+ * follows "Basic " and "Signature=" are starred out, in a refusal's answer, too. The text is one of
  *   PUT https://host/path: HTTP 503 Service Unavailable: first line of the body
  *   PUT https://host/path: HTTP 403 Forbidden (advice): first line of the body
  *   PUT https://host/path: Could not resolve host: host */
-void http_classify(struct http_request *req, int curl_code, const char *detail, const char *secret);
+void http_classify(struct http_request *req, int curl_code, const char *detail, const char *token);
 
 /* URL without userinfo, query and fragment, control characters escaped. */
 void http_format_url(struct buf *out, const char *url);

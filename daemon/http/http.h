@@ -101,6 +101,7 @@ struct http_request { /* the caller's until done; zero it before each start */
 	uint64_t source_len;
 	struct http_sink *sink;             /* or NULL: the answer is kept */
 	const struct http_signing *signing; /* or NULL; instead of token and netrc */
+	const char *secret;                 /* or NULL: what headers or body show, see fault.h */
 	size_t answer_max_bytes; /* kept of the answer's body; a good answer that is longer is OPERATOR */
 
 	/* What came of it. */

@@ -629,6 +629,51 @@ static void a_refusal_that_repeats_credentials_shows_none(void **state)
 	close_all();
 }
 
+/* A server that repeats a header, asked at URL with SECRET: what stands in the text for what it repeated. */
+static void assert_repeated(const char *url, const char *secret, const char *repeated, const char *shown)
+{
+	char line[128], words[128];
+	const char *headers[] = { line };
+	struct trial trial;
+
+	snprintf(line, sizeof(line), "Authorization: %s", repeated);
+	snprintf(words, sizeof(words), "not known: %s", shown);
+	trial_init(&trial, HTTP_GET, "");
+	snprintf(trial.url, sizeof(trial.url), "%s", url);
+	trial.req.headers = headers;
+	trial.req.n_headers = 1;
+	trial.req.secret = secret;
+	trial_run(&trial);
+	assert_fault(&trial, ERROR_OPERATOR, words);
+	assert_string_equal(strstr(trial.req.err.text, words) + strlen(words), "");
+	assert_non_null(strstr(buf_text(&trial.req.answer), words));
+	buf_fini(&trial.req.answer);
+}
+
+static void what_a_request_alone_shows_is_hidden_like_a_token(void **state)
+{
+	const char *extra[] = { "--other", "/echo/?X-Amz-Signature=0123456789abcdef", NULL };
+	struct test_server other;
+	char url[256];
+	(void)state;
+
+	open_all(&plain);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u/echo/x?a&sig=0123%%2b456789%%2Fabc&n=plain#x",
+	         server.port);
+	assert_repeated(url, "open-sesame", "key open-sesame!", "key ***********!");
+	assert_repeated(url, "***", "key ***", "key ***");
+	assert_repeated(url, NULL, "0123%2b456789%2Fabc", "*******************");
+	assert_repeated(url, NULL, "0123+456789/abc plain", "*************** plain");
+	assert_repeated(url, NULL, "AWS4 Credential=x, Signature=0123abc, x",
+	                "AWS4 Credential=x, Signature=*******, x");
+	/* Who signs URLs sends others there. */
+	cache_server_start(&other, extra);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u/elsewhere/x", other.port);
+	assert_repeated(url, NULL, "0123456789abcdef/x!", "******************!");
+	test_server_stop(&other);
+	close_all();
+}
+
 static void netrc_gives_credentials_and_must_exist(void **state)
 {
 	char path[96];
@@ -962,6 +1007,7 @@ int main(void)
 		cmocka_unit_test(a_read_follows_a_redirect_and_a_write_does_not),
 		cmocka_unit_test(a_token_is_sent_to_its_own_host_only),
 		cmocka_unit_test(a_refusal_that_repeats_credentials_shows_none),
+		cmocka_unit_test(what_a_request_alone_shows_is_hidden_like_a_token),
 		cmocka_unit_test(netrc_gives_credentials_and_must_exist),
 		cmocka_unit_test(more_requests_than_places_all_get_done),
 		cmocka_unit_test(a_canceled_request_is_done_once_in_any_state),
