@@ -16,11 +16,13 @@
 #include "common/fd.h"
 #include "daemon/backend/kind.h"
 #include "daemon/backend/xml.h"
+#include "daemon/http/fault.h"
 
 #define ANSWER_MAX_BYTES KIB(64)
 #define TOKEN_MAX_BYTES  KIB(16)
 #define VALUE_SIZE       4096
 #define ROLE_MAX         128
+#define URL_TEXT_SIZE    300
 
 #define ROLES_PATH "/latest/meta-data/iam/security-credentials/"
 
@@ -80,6 +82,7 @@ static void clear_request(struct aws_remote *remote)
 	free(remote->url);
 	remote->url = NULL;
 	wipe_text(&remote->data);
+	wipe_text(&remote->shown_secret);
 	for (size_t i = 0; i < N_ELEMENTS(remote->header_lines); i++)
 		wipe_text(&remote->header_lines[i]);
 }
@@ -106,16 +109,28 @@ static int no_memory(struct error *err)
 	return error_set(err, ERROR_TRANSIENT, "out of memory");
 }
 
+/* URL for people. */
+static const char *show_url(char text[URL_TEXT_SIZE], const char *url)
+{
+	struct buf buf;
+
+	buf_init_in(&buf, text, URL_TEXT_SIZE);
+	http_format_url(&buf, url);
+	return buf_text(&buf);
+}
+
 /* Answers */
 
 static int take_keys(struct aws_remote *remote, const char *id, const char *secret, const char *token,
                      const char *expiration)
 {
+	char url[URL_TEXT_SIZE];
 	int64_t expires_unix_s = 0;
 
+	show_url(url, remote->url);
 	if (expiration[0] != '\0' && !aws_parse_time(expiration, &expires_unix_s))
-		return error_set(&remote->err, ERROR_OPERATOR, "%s: its expiration is no time", remote->url);
-	if (aws_keys_new(&remote->keys, remote->url, id, secret, token, &remote->err) < 0)
+		return error_set(&remote->err, ERROR_OPERATOR, "%s: its expiration is no time", url);
+	if (aws_keys_new(&remote->keys, url, id, secret, token, &remote->err) < 0)
 		return -1;
 	remote->keys->expires_unix_s = expires_unix_s;
 	return 0;
@@ -132,12 +147,14 @@ static int read_json(struct aws_remote *remote)
 {
 	json_error_t why;
 	json_t *json = json_loadb(buf_text(&remote->req.answer), remote->req.answer.len, 0, &why);
+	char url[URL_TEXT_SIZE];
 	int rc;
 
 	if (!json_is_object(json)) {
 		json_decref(json);
 		return error_set(&remote->err, ERROR_OPERATOR,
-		                 "GET %s: answered with something that is not credentials", remote->url);
+		                 "GET %s: answered with something that is not credentials",
+		                 show_url(url, remote->url));
 	}
 	rc = take_keys(remote, json_text(json, "AccessKeyId"), json_text(json, "SecretAccessKey"),
 	               json_text(json, "Token"), json_text(json, "Expiration"));
@@ -148,6 +165,7 @@ static int read_json(struct aws_remote *remote)
 static int read_sts(struct aws_remote *remote)
 {
 	char root[XML_NAME_SIZE], id[256], secret[256], token[VALUE_SIZE], expiration[64] = "";
+	char url[URL_TEXT_SIZE];
 	struct xml_field fields[] = {
 		{ .name = "AccessKeyId", .text = id, .size = sizeof(id) },
 		{ .name = "SecretAccessKey", .text = secret, .size = sizeof(secret) },
@@ -160,7 +178,8 @@ static int read_sts(struct aws_remote *remote)
 	              N_ELEMENTS(fields)) ||
 	    strcmp(root, "AssumeRoleWithWebIdentityResponse") != 0 || fields[2].is_cut)
 		return error_set(&remote->err, ERROR_OPERATOR,
-		                 "POST %s: answered with something that is not credentials", remote->url);
+		                 "POST %s: answered with something that is not credentials",
+		                 show_url(url, remote->url));
 	rc = take_keys(remote, id, secret, token, expiration);
 	explicit_bzero(secret, sizeof(secret));
 	explicit_bzero(token, sizeof(token));
@@ -170,7 +189,7 @@ static int read_sts(struct aws_remote *remote)
 /* A refusal will be one until somebody mends something; and the STS says of what kind it is. */
 static int read_fault(struct aws_remote *remote)
 {
-	char root[XML_NAME_SIZE], code[64] = "";
+	char root[XML_NAME_SIZE], code[64] = "", url[URL_TEXT_SIZE];
 	struct xml_field field = { .name = "Code", .text = code, .size = sizeof(code) };
 
 	remote->err = remote->req.err;
@@ -179,8 +198,8 @@ static int read_fault(struct aws_remote *remote)
 	if (remote->place->kind == AWS_WEB_IDENTITY && remote->req.status >= 400 &&
 	    xml_read(buf_text(&remote->req.answer), remote->req.answer.len, root, &field, 1) &&
 	    code[0] != '\0')
-		error_reword(&remote->err, remote->err.kind, "POST %s: HTTP %u: %s", remote->url,
-		             remote->req.status, code);
+		error_reword(&remote->err, remote->err.kind, "POST %s: HTTP %u: %s",
+		             show_url(url, remote->url), remote->req.status, code);
 	return -1;
 }
 
@@ -209,6 +228,7 @@ static int start_request(struct aws_remote *remote, enum http_method method, htt
 	for (size_t i = 0; i < N_ELEMENTS(remote->header_lines) && remote->header_lines[i] != NULL; i++)
 		remote->headers[remote->req.n_headers++] = remote->header_lines[i];
 	remote->req.headers = remote->headers;
+	remote->req.secret = remote->shown_secret != NULL ? remote->shown_secret : remote->metadata_token;
 	http_start(remote->client, &remote->req, done);
 	return 0;
 }
@@ -246,10 +266,9 @@ static void put_form(struct buf *out, const char *name, const char *value)
 static int ask_sts(struct aws_remote *remote)
 {
 	const struct aws_remote_place *place = remote->place;
-	CLEANUP(wipe_text) char *token = NULL;
 	struct buf form;
 
-	if (read_token_file(place->file, &token, &remote->err) < 0)
+	if (read_token_file(place->file, &remote->shown_secret, &remote->err) < 0)
 		return -1;
 	buf_init(&form, KIB(64));
 	buf_reserve(&form, KIB(63)); /* it holds a secret: it is not to move */
@@ -257,7 +276,7 @@ static int ask_sts(struct aws_remote *remote)
 	put_form(&form, "Version", "2011-06-15");
 	put_form(&form, "RoleArn", place->role_arn);
 	put_form(&form, "RoleSessionName", place->session_name);
-	put_form(&form, "WebIdentityToken", token);
+	put_form(&form, "WebIdentityToken", remote->shown_secret);
 	remote->req.data_len = form.len;
 	remote->data = buf_take(&form);
 	buf_fini(&form);
@@ -281,6 +300,13 @@ static int ask_container(struct aws_remote *remote)
 	if (token != NULL && asprintf(&remote->header_lines[0], "Authorization: %s", token) < 0) {
 		remote->header_lines[0] = NULL;
 		return no_memory(&remote->err);
+	}
+	if (token != NULL) {
+		const char *blank = strrchr(token, ' '); /* before it is a word as "Bearer" */
+
+		remote->shown_secret = strdup(blank != NULL ? blank + 1 : token);
+		if (remote->shown_secret == NULL)
+			return no_memory(&remote->err);
 	}
 	remote->url = strdup(place->url);
 	if (remote->url == NULL)
@@ -327,7 +353,7 @@ static int no_machine(struct aws_remote *remote)
 static void on_role(struct http_request *req)
 {
 	struct aws_remote *remote = CONTAINER_OF(req, struct aws_remote, req);
-	char *role;
+	char *role, url[URL_TEXT_SIZE];
 	int rc = -1;
 
 	if (req->err.kind == ERROR_CANCELED || req->status >= 500) {
@@ -343,7 +369,7 @@ static void on_role(struct http_request *req)
 			rc = ask_machine(remote, role);
 		else
 			error_set(&remote->err, ERROR_OPERATOR, "the machine has no role (%s" ROLES_PATH ")",
-			          remote->place->url);
+			          show_url(url, remote->place->url));
 		free(role);
 	}
 	if (rc < 0)
@@ -353,6 +379,7 @@ static void on_role(struct http_request *req)
 static void on_metadata_token(struct http_request *req)
 {
 	struct aws_remote *remote = CONTAINER_OF(req, struct aws_remote, req);
+	char url[URL_TEXT_SIZE];
 	int rc = -1;
 
 	if (req->err.kind == ERROR_CANCELED || req->status >= 500) {
@@ -369,7 +396,7 @@ static void on_metadata_token(struct http_request *req)
 		else
 			error_set(&remote->err, ERROR_OPERATOR,
 			          "%s: answered with something that is not instance metadata",
-			          remote->place->url);
+			          show_url(url, remote->place->url));
 	}
 	if (rc < 0)
 		remote_end(remote);

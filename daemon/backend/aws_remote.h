@@ -37,6 +37,7 @@ struct aws_remote { /* the caller's until done; zero it before each start */
 	struct loop *loop;
 	struct loop_post post;
 	char *url, *data, *metadata_token;
+	char *shown_secret; /* in the body or a header of the request */
 	char *header_lines[2];
 	const char *headers[2];
 };

@@ -185,6 +185,104 @@ start_strict() {
 	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/var" "$T/s3-objects"
 }
 
+# aws_caches: one for each place that keys come from, good and bad ones.
+aws_caches() {
+	local name
+	for name in keys conf web wrong session repeat blank no-id process; do
+		add_cache "$name" "s3://$name" "endpoint = http://127.0.0.1:$PORT" "profile = $name"
+	done
+	for name in remote repeat-remote; do
+		add_cache "$name" "s3://$name" "endpoint = http://127.0.0.1:$PORT"
+	done
+	cat >"$T/etc/aws.credentials" <<-END
+		[keys]
+		aws_access_key_id = AKIDKEYS
+		aws_secret_access_key = $profile_secret
+		[wrong]
+		aws_access_key_id = AKIDKEYS
+		aws_secret_access_key = $wrong_secret
+		[session]
+		aws_access_key_id = AKIDSESSION
+		aws_secret_access_key = $session_secret
+		aws_session_token = $wrong_token
+		[repeat]
+		aws_access_key_id = AKIDSESSION
+		aws_secret_access_key = $session_secret
+		aws_session_token = $session_token-1
+		[blank]
+		aws_access_key_id = AKIDKEYS
+		aws_secret_access_key = $wrong_secret $wrong_token
+		[no-id]
+		aws_access_key_id =
+		aws_secret_access_key = $wrong_secret
+	END
+	cat >"$T/etc/aws.config" <<-END
+		[profile conf]
+		aws_access_key_id = AKIDCONF
+		aws_secret_access_key = $config_secret
+		[profile web]
+		role_arn = arn:aws:iam::1:role/builder
+		web_identity_token_file = $T/etc/identity
+		[profile process]
+		credential_process = vault --password $wrong_secret
+	END
+	echo "$identity" >"$T/etc/identity"
+	echo "Bearer $authorization" >"$T/etc/authorization"
+	chmod 600 "$T/etc"/{aws.*,identity,authorization}
+}
+
+# try_aws PATH PLACE: all caches with an empty queue, and the keys of those without a profile from there.
+try_aws() {
+	local path=$1 url=http://127.0.0.1:$PORT
+	case $2 in
+	container) set -- FULL_URI="$url/container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=Bearer $authorization" ;;
+	container-file) set -- FULL_URI="$url/container" AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE="$T/etc/authorization" ;;
+	machine) set -- FULL_URI= AWS_EC2_METADATA_SERVICE_ENDPOINT="$url" ;;
+	esac
+	rm -rf "$T/state"/* "$T/s3-objects"/* "$T/seen"
+	mkdir -p "$T/state/spool"
+	start nncached env AWS_SHARED_CREDENTIALS_FILE="$T/etc/aws.credentials" AWS_CONFIG_FILE="$T/etc/aws.config" \
+		AWS_ENDPOINT_URL_STS="$url/sts/" AWS_CONTAINER_CREDENTIALS_"$1" "${@:2}" \
+		"$B/daemon/nncached" --log-level debug --config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	call_hook "$path"
+	wait_until 60 every_cache_was_tried
+	collect "$path"
+	stop_daemon KILL
+	[ -s "$T/state/queue.db-wal" ]
+	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/var" "$T/s3-objects"
+}
+
+# done_are CACHE...: these have the path, and the others have not.
+done_are() {
+	jq -e --arg names "$*" '[.jobs[] | select(.cache != null and .state == "done") | .cache] | sort ==
+		($names | split(" ") | sort)' "$T/seen/list.json"
+}
+
+@test "keys of AWS stay where they are, from wherever they come, and what they were had for does" {
+	for name in profile_secret config_secret wrong_secret wrong_token session_secret session_token identity \
+		authorization metadata_token; do
+		mark $name
+	done
+	mkdir "$T/s3-objects"
+	start_strict s3 --root "$T/s3-objects" --key "AKIDKEYS:$profile_secret" --key "AKIDCONF:$config_secret" \
+		--key "AKIDSESSION:$session_secret" --session-token "$session_token" --identity "$identity" \
+		--authorization "Bearer $authorization" --metadata-token "$metadata_token"
+	aws_caches
+	path=$(make_path program 3000)
+	for place in container machine; do
+		try_aws "$path" $place
+		done_are main keys conf web remote
+		[ "$(grep -c 'not known: \*' "$T/seen/list")" -eq 2 ]
+	done
+	curl -sf -d '' "http://127.0.0.1:$PORT/control/repeat"
+	for place in container-file machine; do
+		try_aws "$path" $place
+		done_are main keys conf
+		[ "$(grep -c 'not known: .*\*' "$T/seen/list")" -eq 4 ]
+	done
+}
+
 @test "secret files that are broken, and secrets where none may be, are refused without being shown" {
 	mark first
 	mark second

@@ -20,6 +20,7 @@ bucket must carry a good signature, version 4, checked here by the book; keys ar
   expired       400 ExpiredToken, always
   quota         403 QuotaExceeded to PUT
   html403 html200    a web page
+  repeat...     307 with the session token in the address and in the text
   bomb          400 and XML that would grow without end
   no-etag       takes everything, without an ETag
   lock          400 InvalidRequest to a PUT without Content-MD5, which is checked
@@ -35,9 +36,11 @@ bucket must carry a good signature, version 4, checked here by the book; keys ar
   done-412-503  the same, and the abort that follows answers 503
   done-page     Complete answers 200 and a web page
 
-Credentials: POST /sts/; GET /container with "Authorization: open-sesame"; /latest/... the metadata service.
+Credentials: POST /sts/; GET /container with "Authorization: open-sesame"; /latest/... the metadata service;
+/page a web page in their place.
 They give session keys, whose token is "token-N"; POST /control/expire makes all before N + 1 expire,
-POST /control/sts-denied, /control/no-role and /control/soon change what is handed out.
+POST /control/sts-denied, /control/no-role and /control/soon change what is handed out, /control/repeat has them
+refuse and repeat what they were shown, as buckets named so do.
 
 Prints "PORT\\n" once it listens. With --log every request is a line of JSON. --self-test checks the verifier.
 """
@@ -177,7 +180,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         first = self.path.lstrip("/").split("/")[0].split("?")[0]
-        special = {"sts": self.sts, "container": self.container, "latest": self.machine, "control": self.control}
+        special = {"sts": self.sts, "container": self.container, "latest": self.machine, "control": self.control,
+                   "page": lambda: self.answer(200, HTML)}
         try:
             if first in special:
                 special[first]()
@@ -188,13 +192,19 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
 
+    def repeat(self, secret):
+        self.answer(307, ("not known: %s\n" % secret).encode(), [("Location", "http://127.0.0.1:1/%s" % secret)])
+
     # ---- credentials
 
     def session(self):
         hour = 3600 if not self.server.soon else 100
         return {"AccessKeyId": "AKIDSESSION", "SecretAccessKey": KEYS["AKIDSESSION"],
                 "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + hour)),
-                "token": "token-%d" % self.server.generation}
+                "token": self.session_token()}
+
+    def session_token(self):
+        return "%s-%d" % (self.server.session_token, self.server.generation)
 
     def control(self):
         what = self.path.split("/")[2]
@@ -207,7 +217,10 @@ class Handler(BaseHTTPRequestHandler):
     def sts(self):
         form = dict(urllib.parse.parse_qsl(self.body.decode(), strict_parsing=True))
         assert form["Action"] == "AssumeRoleWithWebIdentity" and form["Version"] == "2011-06-15", form
-        if form["WebIdentityToken"] != "web+identity/token==" or self.server.sts_denied:
+        if self.server.repeat:
+            self.repeat(form["WebIdentityToken"])
+            return
+        if form["WebIdentityToken"] != self.server.identity or self.server.sts_denied:
             self.answer(403, b"<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>")
             return
         assert form["RoleArn"] == "arn:aws:iam::1:role/builder" and form["RoleSessionName"] == "nncache", form
@@ -224,7 +237,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, json.dumps(dict(keys, Code="Success")).encode(), [("Content-Type", "application/json")])
 
     def container(self):
-        if self.headers.get("Authorization") != "open-sesame":
+        if self.server.repeat:
+            self.repeat(self.headers.get("Authorization"))
+        elif self.headers.get("Authorization") != self.server.authorization:
             self.answer(401)
         else:
             self.answer_json()
@@ -236,8 +251,10 @@ class Handler(BaseHTTPRequestHandler):
             if self.command != "PUT" or ttl is None or not 1 <= int(ttl) <= 21600:
                 self.answer(400)
             else:
-                self.answer(200, b"metadata-token==")
-        elif self.command != "GET" or self.headers.get("X-aws-ec2-metadata-token") != "metadata-token==":
+                self.answer(200, self.server.metadata_token.encode())
+        elif self.server.repeat:
+            self.repeat(self.headers.get("X-aws-ec2-metadata-token"))
+        elif self.command != "GET" or self.headers.get("X-aws-ec2-metadata-token") != self.server.metadata_token:
             self.answer(401)
         elif self.path == base and not self.server.no_role:
             self.answer(200, b"builder\n")
@@ -250,7 +267,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def check_session(self, key_id):
         token = self.headers.get("x-amz-security-token")
-        if key_id == "AKIDSESSION" and token != "token-%d" % self.server.generation:
+        if key_id == "AKIDSESSION" and token != self.session_token():
             raise Refused(400, "ExpiredToken", "The provided token has expired.")
         if key_id == "AKIDEXAMPLE" and token is not None:
             raise Refused(400, "InvalidToken")
@@ -291,7 +308,9 @@ class Handler(BaseHTTPRequestHandler):
         key_id, _ = verify(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
         self.check_session(key_id)
         is_write = self.command in ("PUT", "POST")
-        if mode == "html403":
+        if mode.startswith("repeat"):
+            self.repeat(self.headers.get("x-amz-security-token"))
+        elif mode == "html403":
             self.answer(403, HTML)
         elif mode == "html200":
             self.answer(200, HTML)
@@ -420,7 +439,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     generation = 1
-    sts_denied = no_role = soon = False
+    sts_denied = no_role = soon = repeat = False
 
     def handle_error(self, request, client_address):
         import traceback
@@ -435,16 +454,22 @@ def main():
     parser.add_argument("--root")
     parser.add_argument("--log")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--key", help="ID:SECRET, one more that is known")
+    parser.add_argument("--key", action="append", default=[], help="ID:SECRET, one more that is known")
+    parser.add_argument("--identity", default="web+identity/token==", help="what the STS wants to be shown")
+    parser.add_argument("--authorization", default="open-sesame", help="what the container's agent does")
+    parser.add_argument("--metadata-token", default="metadata-token==")
+    parser.add_argument("--session-token", default="token", help="what those of sessions begin with")
     args = parser.parse_args()
 
     self_test()
-    if args.key:
-        key_id, _, KEYS[key_id] = args.key.partition(":")
+    for key in args.key:
+        key_id, _, KEYS[key_id] = key.partition(":")
     if args.self_test:
         return
     server = Server(("127.0.0.1", args.port), Handler)
     server.root = args.root
+    server.identity, server.authorization = args.identity, args.authorization
+    server.metadata_token, server.session_token = args.metadata_token, args.session_token
     server.lock = threading.Lock()
     server.uploads = {}
     server.log = open(args.log, "a") if args.log else None

@@ -1374,6 +1374,21 @@ static void a_server_that_hands_out_nothing_is_named(void **state)
 	close_base();
 }
 
+static void the_url_of_credentials_is_shown_without_its_secrets(void **state)
+{
+	struct trial trial;
+	(void)state;
+
+	fresh_server();
+	use_container();
+	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u/page?key=open-sesame", server.port);
+	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint, 1);
+	prepare_with_environment(&trial, "ok");
+	assert_fault(&trial, ERROR_OPERATOR, "/page: answered with something that is not credentials");
+	assert_null(strstr(trial.op.err.text, "sesame"));
+	close_base();
+}
+
 static void canceling_while_waiting_for_credentials_ends_it(void **state)
 {
 	struct trial first, second, third;
@@ -1497,6 +1512,7 @@ int main(void)
 		TEST(servers_hand_out_credentials),
 		TEST(credentials_are_got_anew_before_they_expire),
 		TEST(a_server_that_hands_out_nothing_is_named),
+		TEST(the_url_of_credentials_is_shown_without_its_secrets),
 		TEST(canceling_while_waiting_for_credentials_ends_it),
 		TEST(a_container_is_asked_on_this_machine_only),
 		TEST(times_of_expiry_are_read),
