@@ -221,7 +221,6 @@ static int check_config(const struct attic_call *call, const json_t *root, struc
 static void on_config(struct http_request *req)
 {
 	struct attic_call *call = CONTAINER_OF(req, struct attic_call, req);
-	json_error_t why;
 	struct error err;
 	json_t *root;
 	int rc;
@@ -231,9 +230,9 @@ static void on_config(struct http_request *req)
 		call_end(call, &req->err);
 		return;
 	}
-	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, &why);
+	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
 	announce(&call->attic->backend, root);
-	rc = root == NULL ? refuse_config(call, why.text, &err) : check_config(call, root, &err);
+	rc = root == NULL ? refuse_config(call, "no JSON", &err) : check_config(call, root, &err);
 	json_decref(root);
 	if (rc < 0)
 		make_plain(err.text);

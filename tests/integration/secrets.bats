@@ -147,6 +147,7 @@ start_strict() {
 	mark attic_token
 	mark wrong_token
 	mark session_token
+	mark url_signature
 	mkdir "$T/served" "$T/s3-objects"
 	start_strict s3 --root "$T/s3-objects" --key "AKIDMARKED:$s3_secret"
 	s3=$PORT
@@ -156,7 +157,7 @@ start_strict() {
 	printf '[default]\naws_access_key_id = AKIDSESSION\naws_secret_access_key = %s\naws_session_token = %s\n' \
 		"$wrong_token" "$session_token" >"$T/etc/session.aws"
 	add_cache s3-session s3://no-list "endpoint = http://127.0.0.1:$s3" "token-file = $T/etc/session.aws"
-	start_strict cachix --store-dir "$T/store" --token "$cachix_token"
+	start_strict cachix --store-dir "$T/store" --token "$cachix_token" --signature "$url_signature"
 	cachix=$PORT
 	start_strict attic --store-dir "$T/store" --token "$attic_token"
 	attic=$PORT
@@ -179,7 +180,16 @@ start_strict() {
 	# What they are for was done with them: the servers verify them, signatures too.
 	ctl list --state 'done' --json | jq -e '[.jobs[].cache] | contains(["s3-no-condition", "cachix", "attic"])'
 	ctl list --json | jq -e '[.jobs[].cache] | contains(["s3-session", "s3-expired", "cachix-wrong", "attic-wrong"])'
+	# And what servers repeat of them.
+	curl -sf -d repeat "http://127.0.0.1:$cachix/_test/mode"
+	curl -sf -d repeat "http://127.0.0.1:$attic/_test/mode"
+	call_hook "$(make_path another)"
+	wait_until 30 grep -q 'not known: /storage' "$T/log/nncached.log"
+	wait_until 30 grep -q 'get-missing-paths.*no JSON' "$T/log/nncached.log"
 	collect "$path"
+	grep -q 'authorized to access it. (Bearer \*' "$T/seen/list"
+	grep -q 'Unauthorized: Bearer \*' "$T/seen/list"
+	grep -q 'configuration of a cache (no JSON)' "$T/seen/doctor"
 	stop_daemon KILL
 	[ -s "$T/state/queue.db-wal" ]
 	no_mark_in "$T/log" "$T/seen" "$T/state" "$T/run" "$T/var" "$T/s3-objects"

@@ -19,6 +19,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   private  nothing is read without a token, which Nix has in its netrc file
   short    cache-config says that paths are kept for an hour
   html     every API call answers 200 and a page of HTML
+  repeat   every API call answers 200 and the token that it was shown
 
 GET /_test/state answers {"paths": [...], "dangling": [...], "incomplete": N, "lookups": N, "uploads": N}: dangling
 are paths that came before something that they refer to.
@@ -121,7 +122,7 @@ class Handler(own_cache.Handler):
         if scheme.lower() == "basic":
             scheme, token = "bearer", base64.b64decode(token).decode().partition(":")[2]
         if scheme.lower() != "bearer" or token not in (cache.token, f"{cache.token}-ro"):
-            raise Refusal(401, "Unauthorized", "Unauthorized.")
+            raise Refusal(401, "Unauthorized", f"Unauthorized: {header}.")
         if right == "push" and token != cache.token:
             raise Refusal(403, "AccessError", "User does not have permission to complete this action.")
 
@@ -212,6 +213,9 @@ class Handler(own_cache.Handler):
         if mode == "html":
             self.close_connection = True
             self.answer(200, "<html>Welcome to the hotel</html>", "text/html")
+        elif mode == "repeat":
+            self.close_connection = True
+            self.answer(200, self.headers.get("Authorization", "").split()[-1], "text/plain")
         elif mode == "413" and self.command == "PUT":
             self.close_connection = True
             self.answer(413, "Request Entity Too Large", "text/plain")

@@ -3,10 +3,12 @@
 described to be. Keeps all in memory.
 
     cachix_server.py [--token TOKEN] [--cache NAME] [--store-dir DIR] [--public-key BASE64] [--log FILE]
+        [--signature TEXT]
 
 Prints "PORT PUBLIC-KEY\\n" once it listens: the API is at http://127.0.0.1:PORT/api/v1, the cache at
 http://127.0.0.1:PORT/cache. `Bearer TOKEN` may write, `Bearer TOKEN-ro` may read. With --public-key, signatures
-must come with the paths and be of that key; without, the server signs and must be sent none.
+must come with the paths and be of that key; without, the server signs and must be sent none. The signatures of
+the storage's URLs begin with TEXT.
 
 Verified: every field, hash and size of what is said of a path, against the bytes that came; that parts are of
 equal size, of 5 MiB at least but for the last, each with its MD5, in order, with the ETags that the storage
@@ -20,6 +22,7 @@ POST /_test/mode with one of these words changes how it behaves from then on:
   lose-part    the first PUT of each part has its connection closed in the middle
   slow-part    the storage answers the first PUT of each part with 400, as it does when a body came too slowly
   bad-part     the storage answers every PUT of a part with 400, as if what came were another body
+  repeat       the storage answers each with 307, and repeats its signature in the address and the URL in the text
   problem      the API answers 503 as application/problem+json
   html         the API answers 200 and a page of HTML
   refuse       complete answers 400
@@ -62,9 +65,10 @@ def unzstd(data, size):
 
 
 class Refusal(Exception):
-    def __init__(self, status, text, content_type="text/plain;charset=utf-8"):
+    def __init__(self, status, text, content_type="text/plain;charset=utf-8", headers=()):
         super().__init__(text)
         self.status, self.text, self.content_type = status, text, content_type
+        self.headers = headers
 
 
 class Upload:
@@ -77,6 +81,7 @@ class Upload:
 class Cache:
     def __init__(self, args):
         self.name, self.token, self.store_dir, self.public = args.cache, args.token, args.store_dir, args.public_key
+        self.signature = args.signature
         self.key = Key(f"{args.cache}.cachix.org-1")
         self.lock = threading.Lock()
         self.mode = "ok"
@@ -159,7 +164,7 @@ class Cache:
 class Handler(own_cache.Handler):
     def refuse(self, refusal):
         self.close_connection = True
-        self.answer(refusal.status, refusal.text, refusal.content_type)
+        self.answer(refusal.status, refusal.text, refusal.content_type, headers=list(refusal.headers))
 
     def guarded(self, handler):
         try:
@@ -228,7 +233,7 @@ class Handler(own_cache.Handler):
         """May this request be? Also answers as the mode says."""
         cache, token = self.server.cache, self.headers.get("Authorization", "")
         where = urllib.parse.urlsplit(self.path).path
-        unknown = Refusal(401, f"Binary cache {cache.name} doesn't exist or you're not authorized to access it.")
+        unknown = Refusal(401, f"Binary cache {cache.name} doesn't exist or you're not authorized to access it. ({token})")
         if cache.mode == "problem":
             raise Refusal(503, json.dumps({"title": "Service unavailable", "status": 503, "detail": "Origin is down",
                                            "retryable": True, "retry_after": 1}), "application/problem+json")
@@ -313,7 +318,7 @@ class Handler(own_cache.Handler):
             raise Refusal(404, "Not found")
 
     def part_url(self, upload, number, question):
-        cache, secret = self.server.cache, uuid.uuid4().hex
+        cache, secret = self.server.cache, self.server.cache.signature + uuid.uuid4().hex
         if set(question) != {"contentMD5"} or len(base64.b64decode(question["contentMD5"], validate=True)) != 16:
             raise Refusal(400, "contentMD5")
         if not 1 <= number <= 10000:
@@ -340,6 +345,8 @@ class Handler(own_cache.Handler):
             cache.n_puts += 1
         if upload is None or url.path != f"/storage/{upload.nar_id}" or "Authorization" in self.headers:
             raise Refusal(403, denied % "Access Denied", "application/xml")
+        if mode == "repeat":
+            raise Refusal(307, f"{secret}: not known: {self.path}", headers=[("Location", f"http://127.0.0.1:1/{secret}")])
         if mode == "expire":
             raise Refusal(403, denied % "Request has expired", "application/xml")
         if self.headers.get("Content-MD5") != md5 or self.headers.get("Content-Type") != "application/octet-stream":
@@ -368,6 +375,7 @@ def main():
     parser.add_argument("--cache", default="team")
     parser.add_argument("--store-dir", default="/nix/store")
     parser.add_argument("--public-key")
+    parser.add_argument("--signature", default="")
     parser.add_argument("--log")
     args = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
