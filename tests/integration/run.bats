@@ -1,9 +1,10 @@
 #!/usr/bin/env bats
 # CI jobs: a command, or a session of several steps, with a daemon and a hook of its own.
 
-# shellcheck disable=SC2030,SC2031 # each test is a process of its own
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a process of its own; mark sets variables
 
 load common
+load marks
 
 setup() {
 	scratch_make
@@ -55,9 +56,10 @@ scratch_dir() {
 	compgen -G "$T/ci/nncache.*"
 }
 
+# start_cache [OPTION...]: cache_server.py; sets PORT.
 start_cache() {
 	mkdir -p "$T/www"
-	start cache python3 "$TOP/tests/support/cache_server.py" --root "$T/www" --log "$T/served"
+	start cache python3 "$TOP/tests/support/cache_server.py" --root "$T/www" --log "$T/served" "$@"
 	wait_until 10 test -s "$T/log/cache.log"
 	PORT=$(head -n 1 "$T/log/cache.log")
 }
@@ -201,25 +203,72 @@ start_cache() {
 	no_scratch
 }
 
-@test "secrets are in files of the scratch directory, and nowhere else" {
-	start_cache
-	export NNCACHE_TOKEN=open-sesame
-	cat >"$T/look" <<-END
-		dir=\$(dirname "\$NNCACHE_SOCKET")
+# A step of a job: step NAME N-CACHES. It builds, waits until each cache was tried, and gathers what can be seen.
+write_step() {
+	cat >"$T/step" <<-END
+		set -e
+		. "$TOP/tests/integration/marks.bash"
+		dir=\$(dirname "\$NNCACHE_SOCKET") seen=$T/seen
+		mkdir -p "\$seen"
 		stat -c '%a %n' "\$dir" "\$dir"/*.token "\$dir"/*.key
 		pid=\$("$B/ctl/nncachectl" status --json | jq .pid)
-		cat /proc/\$pid/cmdline /proc/\$pid/environ /proc/self/environ "\$dir"/hook.env "\$dir"/nncache.conf >"$T/seen"
-		${BUILD[*]@Q} a
-		cp "\$dir/log" "$T/log-seen"
+		printf '[daemon]\nlog-level = debug\n' >>"\$dir/nncache.conf"
+		kill -HUP "\$pid"
+		${BUILD[*]@Q} "\$1"
+		until [ "\$("$B/ctl/nncachectl" list --state all --json | jq '[.jobs[] |
+			select(.state == "done" or .text != null)] | length')" -eq "\$2" ]; do sleep 0.1; done
+		cat "/proc/\$pid/environ" >"\$seen/environ"
+		env | grep ^NNCACHE_ >>"\$seen/environ"
+		argv_of_all >"\$seen/argv"
+		for words in status 'status --json' 'list --state all' 'list --state all --json' metrics 'doctor --verbose'; do
+			"$B/ctl/nncachectl" \$words >>"\$seen/ctl" 2>&1 || true
+		done
+		cp -r "\$dir" "\$seen/dir"
+		rm "\$seen"/dir/*.token "\$seen"/dir/*.key
 	END
-	job run --cache "http://127.0.0.1:$PORT/token" -- bash "$T/look"
+}
+
+# What the step gathered, and what came after it.
+no_mark_was_seen() {
+	grep -q 'nncached --foreground' <(tr '\0' ' ' <"$T/seen/argv")
+	grep -q 'upload state' "$T/seen/dir/log"
+	[ -s "$T/seen/dir/state/queue.db-wal" ]
+	no_mark_in "$T/seen" "$T/out" "$T/err" "$T/summary" "$T/log" "$T/ci" "$T/var" "$T/www"
+	rm -r "$T/seen" "$T"/ci/*
+}
+
+@test "secrets are in files of the scratch directory, and nowhere else" {
+	mark token
+	mark attic_token
+	key=${NNCACHE_SIGNING_KEY#*:}
+	MARKS+=("$key")
+	start_cache --token "$token"
+	start attic python3 "$TOP/tests/support/attic_server.py" --store-dir "$T/store" --token "$attic_token"
+	wait_until 15 test -s "$T/log/attic.log"
+	read -r attic _ <"$T/log/attic.log"
+	export NNCACHE_TOKEN=$token ATTIC_TOKEN=$attic_token GITHUB_STEP_SUMMARY=$T/summary
+	caches=(--cache "http://127.0.0.1:$PORT/token" --cache "attic+http://127.0.0.1:$attic/team")
+	write_step
+	job run "${caches[@]}" --cache "http://127.0.0.1:$PORT/echo" -- bash "$T/step" a 3
+	[ "$STATUS" -eq 125 ]
+	cache_has "$T/www" "$(readlink result)"
+	[ "$(grep -c '^700 \|^600 ' <<<"$OUT")" -eq 6 ]
+	grep -q 'not known: Bearer \*' "$T/seen/ctl"
+	holds_a_mark -q "$(scratch_dir)" # what is left is kept, with what it takes
+	rm "$(scratch_dir)"/*.token "$(scratch_dir)"/*.key
+	no_mark_was_seen
+
+	export GITHUB_ENV=$T/github-env
+	job session start "${caches[@]}"
+	[ "$STATUS" -eq 0 ]
+	no_mark_in "$GITHUB_ENV"
+	next_step
+	holds_a_mark -q "$NNCACHE_SESSION"
+	env -u NNCACHE_TOKEN -u NNCACHE_SIGNING_KEY bash "$T/step" b 2
+	job session stop
 	[ "$STATUS" -eq 0 ]
 	cache_has "$T/www" "$(readlink result)"
-	[ "$(grep -c '^700 \|^600 ' <<<"$OUT")" -eq 3 ]
-	grep -q NIX_CONFIG "$T/seen"
-	key=${NNCACHE_SIGNING_KEY#*:}
-	not grep -aqF -e open-sesame -e "$key" "$T/seen" "$T/log-seen" "$T/err"
-	no_scratch
+	no_mark_was_seen
 }
 
 # The pid of the sleep that the shell named by $T/child has begun.

@@ -32,7 +32,7 @@ directory, so that one mode can fill it and another refuse. Modes:
   close-once    a connection's second request is not answered, it is closed
   slow          answers after one second
   stall         reads the request and never answers
-  token         401 unless the bearer token is "open-sesame"
+  token         401 unless the bearer token is that of --token
 
 Prints "PORT\\n" once it listens. With --log every request is one line of JSON.
 """
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         """What a mode does to all methods. True: the request is dealt with."""
         mode, key, _ = self.split()
         if mode == "401" or (mode == "token" and
-                             self.headers.get("Authorization") != "Bearer open-sesame"):
+                             self.headers.get("Authorization") != "Bearer %s" % self.server.token):
             self.read_body()
             self.answer(401, b"who are you?\nsecond line\n")
         elif mode == "redirect" or mode == "elsewhere":
@@ -291,6 +291,7 @@ def main():
     parser.add_argument("--root", required=True)
     parser.add_argument("--log")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--token", default="open-sesame")
     parser.add_argument("--other", default="", help="base URL that mode elsewhere sends to")
     parser.add_argument("--cert", help="PEM with certificate and key: serve TLS")
     parser.add_argument("--client-ca", help="ask for client certificates of this CA")
@@ -298,7 +299,7 @@ def main():
 
     server = Server(("127.0.0.1", args.port), Handler)
     server.root = args.root
-    server.other = args.other
+    server.token, server.other = args.token, args.other
     server.lock = threading.Lock()
     server.log = open(args.log, "a") if args.log else None
     if args.cert:
