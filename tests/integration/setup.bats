@@ -1,7 +1,10 @@
 #!/usr/bin/env bats
 # nncachectl's verbs that set up Nix itself, on configurations of the test's own.
 
+# shellcheck disable=SC2154 # mark sets the variables
+
 load common
+load marks
 
 setup() {
 	scratch_make
@@ -215,8 +218,9 @@ arrives() {
 	second_store nix-store -q --hash "$1"
 }
 
+# start_server KIND [ARGUMENT...]: sets PORT and KEY.
 start_server() {
-	start "$1" python3 "$TOP/tests/support/$1_server.py" --store-dir "$T/store"
+	start "$1" python3 "$TOP/tests/support/$1_server.py" --store-dir "$T/store" "${@:2}"
 	wait_until 15 test -s "$T/log/$1.log"
 	read -r PORT KEY <"$T/log/$1.log"
 	echo open-sesame >"$T/etc/token"
@@ -302,6 +306,58 @@ default login y password z' ]
 	[ "$status" -eq 1 ]
 	[[ $output == *401* ]]
 	grep -qx 'machine 127.0.0.1 password open-sesame' "$T/etc/netrc"
+}
+
+# note_argv: of each nncached that nncachectl starts from here on, in $T/seen/argv.
+note_argv() {
+	mkdir -p "$T/seen" "$T/build/ctl" "$T/build/daemon"
+	cp "$B/ctl/nncachectl" "$T/build/ctl/"
+	cat >"$T/build/daemon/nncached" <<-END
+		#!/bin/sh
+		printf '%s\n' "\$0" "\$@" >>"$T/seen/argv"
+		exec "$B/daemon/nncached" "\$@"
+	END
+	chmod +x "$T/build/daemon/nncached"
+	B=$T/build
+}
+
+@test "a token is in its file and in that of Nix, and nowhere else, whether the cache takes it or repeats it" {
+	mark token
+	mark wrong_token
+	for word in "$token" "$wrong_token"; do
+		MARKS+=("$(printf ':%s' "$word" | base64 -w 0)")
+	done
+	start_server attic --token "$token"
+	echo "$token" >"$T/etc/token"
+	echo "$wrong_token" >"$T/etc/wrong"
+	echo "$wrong_token $token" >"$T/etc/two"
+	chmod 600 "$T/etc"/{wrong,two}
+	fill "attic+http://127.0.0.1:$PORT/team" "token-file = $T/etc/token"
+	fresh_conf
+	set_mode private
+	note_argv
+	for scheme in attic+http http; do
+		url=$scheme://127.0.0.1:$PORT/team
+		for file in wrong two; do
+			run ctl use "$url" --public-key "$KEY" --token-file "$T/etc/$file"
+			[ "$status" -eq 1 ]
+			echo "$output" >>"$T/seen/refused"
+			cmp "$CONF" "$T/before.conf"
+		done
+		for words in --dry-run '--dry-run --json' '' --json; do
+			# shellcheck disable=SC2086 # words
+			ctl use "$url" --public-key "$KEY" --token-file "$T/etc/token" $words >>"$T/seen/said" 2>&1
+		done
+		cp "$CONF" "$T/seen/$scheme.conf"
+		grep -qx "machine 127.0.0.1 password $token" "$T/etc/netrc"
+		rm "$T/etc/netrc"
+		cp "$T/before.conf" "$CONF"
+	done
+	grep -q 'Unauthorized: Bearer \*' "$T/seen/refused"
+	grep -qF '(a secret)' "$T/seen/said"
+	grep -qx -e --show-cache "$T/seen/argv"
+	holds_a_mark -q "$T/etc/token"
+	no_mark_in "$T/seen" "$T/log" "$T/state" "$T/run" "$T/var" "$T/home" "$T/tmp"
 }
 
 @test "a Cachix cache says its key and where it is read" {
