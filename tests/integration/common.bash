@@ -139,6 +139,11 @@ no_roots() {
 	[ -z "$(ls -A "$T/var/gcroots/nncache")" ]
 }
 
+# settled: and nothing is left over here.
+settled() {
+	no_roots && [ -z "$(find "$T/state/spool" -type f)" ] && uploaded
+}
+
 # come_back URL PATH...: the paths arrive, sound, in a store that trusts our key alone.
 come_back() {
 	local url=$1
@@ -153,6 +158,76 @@ read_back() {
 	come_back "$@"
 	shift
 	diff <(nix-store -qR "$@" | sort) <(second_store nix-store -qR "$@" | sort)
+}
+
+# ---- killed at a point of common/crash.h
+
+need_crash_points() {
+	strings -a "$B/hook/hook" | grep -qx HOOK_START || {
+		echo "no crash points in $B: meson configure $B -Dcrash-points=true" >&2
+		return 1
+	}
+}
+
+# start_armed POINT: the next nncached dies there; it may be gone before this returns.
+start_armed() {
+	need_crash_points
+	: >"$T/log/nncached.log"
+	start nncached env NNCACHE_CRASH_AT="$1" "$B/daemon/nncached" --config "$T/etc/nncache.conf"
+	soon ready_or_gone
+}
+
+ready_or_gone() {
+	grep -q 'ready version=' "$T/log/nncached.log" || is_gone "$(pid_of nncached)"
+}
+
+# soon COMMAND...: tries it often, for half a minute at least.
+soon() {
+	local end=$((SECONDS + 31))
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.02
+	done
+}
+
+# died_at POINT: the daemon did, of its own hand.
+died_at() {
+	local pid status=0
+	pid=$(pid_of nncached)
+	soon is_gone "$pid" || {
+		echo "$1 was never reached"
+		return 1
+	}
+	wait "$pid" || status=$?
+	rm "$T/run/nncached.pid"
+	[ $status -eq 137 ] || {
+		echo "$1: nncached ended with $status"
+		return 1
+	}
+}
+
+is_gone() {
+	! is_running "$1"
+}
+
+# killed_at POINT PATH: PATH is handed over to a daemon that dies there, and garbage is collected.
+killed_at() {
+	echo "-- $1"
+	start_armed "$1"
+	call_hook "$2"
+	died_at "$1"
+	nix-store --gc >/dev/null 2>&1
+}
+
+# arrives: a daemon that is not armed brings everything to its end.
+arrives() {
+	start_armed ''
+	soon settled || {
+		ls -A "$T/var/gcroots/nncache" "$T/state/spool"
+		ctl list
+		return 1
+	}
+	stop_daemon KILL
 }
 
 # ---- a web server: nginx with WebDAV's PUT, its files in $T/www, one process ----

@@ -6,10 +6,6 @@
 load common
 
 setup() {
-	strings -a "$B/hook/hook" | grep -qx HOOK_START || {
-		echo "no crash points in $B: meson configure $B -Dcrash-points=true" >&2
-		return 1
-	}
 	scratch_make
 	CACHE=$T/cache
 	write_config "file://$CACHE"
@@ -45,53 +41,14 @@ next_path() {
 	PROGRAMS=("${PROGRAMS[@]:1}")
 }
 
+# unprotect [PATH]: or PATH_NOW.
 unprotect() {
-	rm "$T/var/gcroots/prepared/$(basename "$PATH_NOW")"
+	rm "$T/var/gcroots/prepared/$(basename "${1-$PATH_NOW}")"
 }
 
 hand_over() {
 	call_hook "$PATH_NOW"
 	unprotect
-}
-
-# start_armed POINT: the next nncached dies there; it may be gone before this returns.
-start_armed() {
-	: >"$T/log/nncached.log"
-	start nncached env NNCACHE_CRASH_AT="$1" "$B/daemon/nncached" --config "$T/etc/nncache.conf"
-	soon ready_or_gone
-}
-
-ready_or_gone() {
-	grep -q 'ready version=' "$T/log/nncached.log" || is_gone "$(pid_of nncached)"
-}
-
-# soon COMMAND...: tries it often, for half a minute at least.
-soon() {
-	local end=$((SECONDS + 31))
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.02
-	done
-}
-
-# died_at POINT: the daemon did, of its own hand.
-died_at() {
-	local pid status=0
-	pid=$(pid_of nncached)
-	soon is_gone "$pid" || {
-		echo "$1 was never reached"
-		return 1
-	}
-	wait "$pid" || status=$?
-	rm "$T/run/nncached.pid"
-	[ $status -eq 137 ] || {
-		echo "$1: nncached ended with $status"
-		return 1
-	}
-}
-
-is_gone() {
-	! is_running "$1"
 }
 
 # Roots of hooks are looked at once they are ten seconds old; what was half written goes when it is a day old.
@@ -101,12 +58,8 @@ age_left_overs() {
 	find "$CACHE" -path '*/.tmp/*' -exec touch -d '2 days ago' {} +
 }
 
-settled() {
-	no_roots && [ -z "$(find "$T/state/spool" -type f)" ] && uploaded
-}
-
-# recovers POINT: after a garbage collection, a daemon that is not armed brings everything to its end.
-recovers() {
+# goes_on POINT: after a garbage collection, a daemon that is not armed brings everything to its end.
+goes_on() {
 	local pid
 	nix-store --gc >/dev/null 2>&1
 	age_left_overs
@@ -117,7 +70,6 @@ recovers() {
 		ctl list
 		return 1
 	}
-	HANDED_OVER+=("$PATH_NOW")
 	"$TOP/tests/support/check_cache.py" "$CACHE" "${HANDED_OVER[@]}" || {
 		echo "after $1"
 		return 1
@@ -126,6 +78,20 @@ recovers() {
 	rm "$T/run/nncached.pid"
 	kill -s KILL "$pid"
 	wait "$pid" || true
+}
+
+# recovers POINT: it does, and PATH_NOW is among what arrives.
+recovers() {
+	HANDED_OVER+=("$PATH_NOW")
+	goes_on "$1"
+}
+
+# hook_dies_at POINT PATH...
+hook_dies_at() {
+	local point=$1 status=0
+	shift
+	NNCACHE_CRASH_AT=$point call_hook "$@" || status=$?
+	[ $status -eq 137 ]
 }
 
 # each POINT...: killed there once the hook has handed over a path.
@@ -146,16 +112,14 @@ all_come_back() {
 }
 
 @test "the hook: killed anywhere, its root or its spool file brings the path in" {
-	local point status
+	local point
 	prepare 8
 	# With a daemon that answers.
 	for point in HOOK_ROOTED HOOK_CONNECTED HOOK_SENT HOOK_ANSWERED; do
 		echo "-- $point"
 		next_path
 		start_armed ''
-		status=0
-		NNCACHE_CRASH_AT=$point call_hook "$PATH_NOW" || status=$?
-		[ $status -eq 137 ]
+		hook_dies_at $point "$PATH_NOW"
 		unprotect
 		stop_daemon KILL
 		recovers $point
@@ -164,19 +128,15 @@ all_come_back() {
 	for point in HOOK_SPOOL_OPENED HOOK_SPOOL_WRITTEN HOOK_SPOOL_NAMED; do
 		echo "-- $point"
 		next_path
-		status=0
-		NNCACHE_CRASH_AT=$point call_hook "$PATH_NOW" || status=$?
-		[ $status -eq 137 ]
+		hook_dies_at $point "$PATH_NOW"
 		unprotect
 		recovers $point
 	done
 	all_come_back "file://$CACHE"
 
 	# Before its root there is nothing, and nothing comes of it.
-	status=0
 	next_path
-	NNCACHE_CRASH_AT=HOOK_START call_hook "$PATH_NOW" || status=$?
-	[ $status -eq 137 ]
+	hook_dies_at HOOK_START "$PATH_NOW"
 	no_roots
 	[ -z "$(ls -A "$T/state/spool")" ]
 }
@@ -313,7 +273,7 @@ all_come_back() {
 	local point n=0
 	while read -r point; do
 		n=$((n + 1))
-		grep -qw "$point" "$BATS_TEST_FILENAME" "$TOP"/tests/unit/test_kill.c || {
+		grep -qw "$point" "$TOP"/tests/integration/{kill,s3,cachix,attic}.bats "$TOP"/tests/unit/test_kill.c || {
 			echo "no test kills at $point"
 			return 1
 		}
@@ -321,6 +281,6 @@ all_come_back() {
 			echo "docs/durability.md does not say what is left at $point"
 			return 1
 		}
-	done < <(sed -n 's/^\tX(\([A-Z_]*\)).*/\1/p' "$TOP/common/crash.h")
+	done < <(sed -n 's/^\tX(\([A-Z0-9_]*\)).*/\1/p' "$TOP/common/crash.h")
 	[ $n -ge 40 ]
 }
