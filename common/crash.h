@@ -59,6 +59,7 @@
 	X(STOP_DRAINING)       \
 	X(STOP_BEGUN)          \
 	X(STOP_CLOSED)         \
+	X(ROOTS_GIVEN_UP)      \
 	X(PRUNE_UNCOMMITTED)
 
 #define CRASH_POINT_ENUM(name) CRASH_##name,

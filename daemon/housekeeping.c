@@ -4,6 +4,7 @@
 #include <sys/statvfs.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "daemon/db/aside.h"
 #include "daemon/internal.h"
@@ -40,6 +41,7 @@ static void on_unprotected(struct queue_op *op)
 	struct daemon *daemon = CONTAINER_OF(op, struct daemon, unprotect.op);
 
 	if (daemon->unprotect.n_released > 0) {
+		crash_point(ROOTS_GIVEN_UP);
 		log_warning("roots given up paths=%zu: %s, the paths stay queued",
 		            daemon->unprotect.n_released,
 		            daemon->unprotect.older_than_unix_s != 0

@@ -198,6 +198,26 @@ all_come_back() {
 	all_come_back "http://127.0.0.1:$PORT"
 }
 
+@test "killed when a root was given up, before it went: it goes, and the path is uploaded all the same" {
+	prepare 1
+	next_path
+	start_armed ''
+	ctl pause main
+	call_hook "$PATH_NOW"
+	soon status_is '.queue.ready == 2'
+	stop_daemon KILL
+	sqlite3 "$T/state/queue.db" 'UPDATE root SET enqueued = 1; UPDATE cache SET paused_since = 1'
+	start_armed ROOTS_GIVEN_UP
+	died_at ROOTS_GIVEN_UP
+	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	start_armed ''
+	soon no_roots
+	status_is '.unprotected == 1 and .queue.unfinished > 0'
+	ctl resume main
+	soon settled
+	"$TOP/tests/support/check_cache.py" "$CACHE" "$PATH_NOW"
+}
+
 @test "killed while a path is put off, and while lost roots are made again" {
 	pick_port # nobody listens there
 	CACHE=$T/www

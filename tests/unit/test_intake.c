@@ -1146,6 +1146,13 @@ static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 	assert_false(is_rooted(OUT));
 	open_intake();
 	assert_int_equal(n_roots(ROOT_QUEUED), 1);
+	run_until(is_ready);
+	begin_hand_over(&h, only_out, 1, NULL);
+	run_until(all_is_resolved);
+	close_intake();
+	open_intake();
+	run_until(is_ready);
+	assert_true(is_rooted(OUT)); /* it was handed over again */
 }
 
 /* The clock was set back, and the daemon's own root cannot be made: each sweep finds the hook's. */
