@@ -198,6 +198,44 @@ all_come_back() {
 	all_come_back "http://127.0.0.1:$PORT"
 }
 
+@test "killed when a path is withheld, before its root goes: the root goes" {
+	write_config "file://$CACHE" 'exclude-roots = -program-'
+	prepare 1
+	next_path
+	start_armed RESOLVE_ENDED
+	hand_over
+	died_at RESOLVE_ENDED
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM root WHERE state < 3')" -eq 0 ]
+	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	goes_on RESOLVE_ENDED
+	cache_lacks "$CACHE" "$PATH_NOW"
+}
+
+@test "killed when a path has failed: it stays failed, with its root, until it is retried" {
+	use_web
+	sed -i 's/client_max_body_size 0/client_max_body_size 100/' "$T/nginx/nginx.conf"
+	stop_nginx
+	start nginx nginx -c "$T/nginx/nginx.conf" -e "$T/log/nginx-error.log"
+	wait_until 10 port_is_open
+	prepare 1
+	next_path
+	start_armed UPLOAD_RECORDED
+	hand_over
+	died_at UPLOAD_RECORDED
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM job WHERE state = 4')" -ge 1 ]
+	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	start_armed ''
+	soon status_is '.queue | .failed + .blocked == 2'
+	nix-store --gc >/dev/null 2>&1
+	[ -e "$PATH_NOW" ]
+	stop_nginx
+	start_nginx
+	ctl retry --failed
+	soon settled
+	"$TOP/tests/support/check_cache.py" "$CACHE" "$PATH_NOW"
+	come_back "http://127.0.0.1:$PORT" "$PATH_NOW"
+}
+
 @test "killed when a root was given up, before it went: it goes, and the path is uploaded all the same" {
 	prepare 1
 	next_path
