@@ -14,6 +14,7 @@
 /* UNCOMMITTED: its SQL has run, in a transaction that has not been committed. */
 #define CRASH_POINTS(X)        \
 	X(HOOK_START)          \
+	X(HOOK_ROOTS_HALF)     \
 	X(HOOK_ROOTED)         \
 	X(HOOK_CONNECTED)      \
 	X(HOOK_SENT)           \

@@ -112,8 +112,8 @@ all_come_back() {
 }
 
 @test "the hook: killed anywhere, its root or its spool file brings the path in" {
-	local point
-	prepare 8
+	local point other
+	prepare 10
 	# With a daemon that answers.
 	for point in HOOK_ROOTED HOOK_CONNECTED HOOK_SENT HOOK_ANSWERED; do
 		echo "-- $point"
@@ -132,6 +132,17 @@ all_come_back() {
 		unprotect
 		recovers $point
 	done
+	# Between the roots of two outputs: of the one without nothing is left, as before its root.
+	next_path
+	other=$PATH_NOW
+	next_path
+	hook_dies_at HOOK_ROOTS_HALF "$PATH_NOW" "$other"
+	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	unprotect
+	unprotect "$other"
+	recovers HOOK_ROOTS_HALF
+	[ ! -e "$other" ]
+	cache_lacks "$CACHE" "$other"
 	all_come_back "file://$CACHE"
 
 	# Before its root there is nothing, and nothing comes of it.
@@ -139,6 +150,10 @@ all_come_back() {
 	hook_dies_at HOOK_START "$PATH_NOW"
 	no_roots
 	[ -z "$(ls -A "$T/state/spool")" ]
+	unprotect
+	goes_on HOOK_START
+	[ ! -e "$PATH_NOW" ]
+	cache_lacks "$CACHE" "$PATH_NOW"
 }
 
 @test "taking in and resolving: the daemon killed anywhere loses nothing" {
