@@ -1,6 +1,7 @@
 /* Crash points: named places in the flow at which a test kills the process, as a power cut or the kernel
  * might. What is on disk and on the cache at each says docs/durability.md; that all goes on from there shows
- * tests/integration/kill.bats, which fails for a point of this table that it never reached.
+ * tests/integration/kill.bats and the tests of single caches beside it: each fails for a point that it never
+ * reached.
  *
  * NNCACHE_CRASH_AT=NAME[:N] in the environment: the N-th passing of that point (the first, if N is left out)
  * raises SIGKILL. Only in builds with -Dcrash-points=true; in all others crash_point() is nothing, and
@@ -41,6 +42,12 @@
 	X(UPLOAD_ASKED)        \
 	X(PACK_BEGUN)          \
 	X(NAR_HALF_SENT)       \
+	X(S3_BEGUN)            \
+	X(S3_NOTED)            \
+	X(S3_PART_SENT)        \
+	X(S3_ABORTED)          \
+	X(CACHIX_BEGUN)        \
+	X(CACHIX_PART_SENT)    \
 	X(UPLOAD_NAR_SENT)     \
 	X(PUBLISH_UNCOMMITTED) \
 	X(UPLOAD_VERDICT)      \

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "daemon/backend/cachix_upload.h"
 
 #define PART_TRIES_MAX 3
@@ -62,6 +63,7 @@ static void on_put(struct http_request *req)
 	if (!part_goes_on(part))
 		return;
 	if (req->err.kind == ERROR_NONE && take_etag(part) == 0) {
+		crash_point(CACHIX_PART_SENT);
 		u->done_bytes += part->len;
 		u->op->sent_bytes = u->done_bytes;
 		part_free(part);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/backend/cachix_upload.h"
@@ -260,6 +261,7 @@ static void on_started(struct http_request *req)
 		cachix_give_up(u, &err, true);
 		return;
 	}
+	crash_point(CACHIX_BEGUN);
 	u->state = CACHIX_SENDING;
 	if (body_state(u->body) == BODY_FAILED)
 		cachix_give_up(u, body_error(u->body), false);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/kind.h"
 #include "daemon/backend/object.h"
@@ -447,6 +448,7 @@ static void on_abandoned(struct s3_request *req)
 {
 	struct s3_call *call = CONTAINER_OF(req, struct s3_call, req);
 
+	crash_point(S3_ABORTED);
 	if (req->err.kind == ERROR_NONE || req->fault.cause == S3_NO_SUCH_UPLOAD ||
 	    (s3_request_is_missing(req) && req->http.status != 403)) {
 		call_end(call, NULL);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "daemon/backend/xml.h"
 #include "daemon/http/fault.h"
@@ -336,6 +337,7 @@ static void part_is_there(struct s3_part *part)
 	}
 	log_debug("part sent key=%s number=%u bytes=%" PRIu64 " tries=%u", p->key, part->number, part->len,
 	          part->n_tries);
+	crash_point(S3_PART_SENT);
 	p->etags[part->number - 1] = etag;
 	p->done_bytes += part->len;
 	part->number = 0;
@@ -446,6 +448,7 @@ void s3_parts_noted(struct s3_parts *p, const struct error *err)
 	} else if (body_state(p->body) == BODY_FAILED) {
 		give_up(p, body_error(p->body), false);
 	} else {
+		crash_point(S3_NOTED);
 		p->state = S3_PARTS_SENDING;
 		fill(p);
 	}
@@ -488,6 +491,7 @@ static void on_created(struct s3_request *req)
 
 	p->is_running = false;
 	if (req->err.kind == ERROR_NONE && read_upload_id(p)) {
+		crash_point(S3_BEGUN);
 		p->state = S3_PARTS_NOTING;
 		p->note(p, p->upload_id);
 		return;

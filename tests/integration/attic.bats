@@ -92,6 +92,21 @@ trust_the_cache() {
 	state_is "(.paths == [\"$path\"])"
 }
 
+@test "killed when a path is there, before the queue knows: it is not sent again, and nothing dangles" {
+	local a b
+	a=$(make_path a)
+	b=$(make_path b 64 "$a")
+	killed_at UPLOAD_NAR_SENT "$b"
+	state_is ".paths == [\"$a\"]"
+	start_armed UPLOAD_NAR_SENT
+	died_at UPLOAD_NAR_SENT
+	state_is '(.paths | length) == 2'
+	arrives
+	state_is '(.paths | length) == 2 and .uploads == 2 and .dangling == [] and .incomplete == 0'
+	trust_the_cache
+	come_back "http://127.0.0.1:$PORT/team" "$b"
+}
+
 @test "tokens: a wrong one, one that may only read, and a good one in its place" {
 	echo wrong >"$T/etc/token"
 	start_daemon

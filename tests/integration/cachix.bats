@@ -123,6 +123,29 @@ random_path() {
 	state_is '(.paths | length) == 1 and .dangling == []'
 }
 
+@test "killed at each step of an upload: all arrives, nothing dangles, and what was begun stays open there" {
+	local a b point n=0
+	for point in CACHIX_BEGUN CACHIX_PART_SENT; do
+		killed_at $point "$(random_path $point 17)"
+		state_is ".open == $((n + 1)) and (.paths | length) == $n"
+		n=$((n + 1))
+		arrives
+		state_is ".open == $n and (.paths | length) == $n"
+	done
+	# What was ended is there, and is not sent again.
+	a=$(make_path a)
+	b=$(make_path b 64 "$a")
+	killed_at UPLOAD_NAR_SENT "$b"
+	state_is '(.paths | length) == 3'
+	start_armed UPLOAD_NAR_SENT
+	died_at UPLOAD_NAR_SENT
+	state_is '(.paths | length) == 4'
+	arrives
+	state_is '(.paths | length) == 4 and .uploads == 6 and .open == 2 and .dangling == []'
+	trust_the_cache
+	come_back "http://127.0.0.1:$PORT/cache" "$b"
+}
+
 @test "an upload that the server refuses to end is given up there" {
 	start_daemon
 	set_mode refuse

@@ -144,15 +144,69 @@ nothing_left_over() {
 	stop_daemon KILL
 	has_unfinished_uploads 2
 
-	start_daemon # paused, it neither goes on with it nor takes anything away
+	start_armed S3_ABORTED # paused, it neither goes on with it nor takes anything away
 	ctl forget "$path"
 	status_is '.queue.unfinished == 0'
 	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM leftover')" -eq 1 ]
 	has_unfinished_uploads 2
-	ctl resume main
-	wait_until 20 has_unfinished_uploads 1
-	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
+	ctl resume main || true
+	died_at S3_ABORTED
+	has_unfinished_uploads 1
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM leftover')" -eq 1 ]
+	start_daemon # that there is none any more is as good
 	wait_until 10 nothing_left_over
+	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
+}
+
+# has_noted_ids N: of uploads that are under way.
+has_noted_ids() {
+	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(upload_id) FROM job')" -eq "$1" ]
+}
+
+@test "killed at each step of an upload in parts: all arrives, and what was begun goes once its id was noted" {
+	local other path point paths=()
+	other=$(s3 POST "$BUCKET/of-others?uploads=" | sed -n 's/.*<UploadId>\(.*\)<.UploadId>.*/\1/p')
+	for point in S3_NOTED S3_PART_SENT UPLOAD_NAR_SENT; do
+		path=$(make_path $point 17000000)
+		paths+=("$path")
+		killed_at $point "$path"
+		has_noted_ids 1
+		case $point in
+		S3_*) has_unfinished_uploads 2 ;;
+		*) has_unfinished_uploads 1 ;;
+		esac
+		[ "$(n_objects narinfo)" -eq $((${#paths[@]} - 1)) ]
+		arrives
+		has_unfinished_uploads 1
+	done
+	# The last one was there, and was not sent again.
+	[ "$(sed -n 's/.* sent_bytes=\([0-9]*\) .*/\1/p' "$T/log/nncached.log")" -lt 10000 ]
+
+	path=$(make_path S3_ABORTED 17000000)
+	paths+=("$path")
+	killed_at S3_PART_SENT "$path"
+	start_armed S3_ABORTED
+	died_at S3_ABORTED
+	has_noted_ids 1
+	has_unfinished_uploads 1
+	arrives
+	has_unfinished_uploads 1
+
+	# What nobody knows the id of stays begun.
+	path=$(make_path S3_BEGUN 17000000)
+	paths+=("$path")
+	killed_at S3_BEGUN "$path"
+	has_noted_ids 0
+	has_unfinished_uploads 2
+	arrives
+	has_unfinished_uploads 2
+	s3 GET "$BUCKET?uploads=" | grep -qF "$other"
+
+	has_noted_ids 0
+	nothing_left_over
+	[ "$(n_objects narinfo)" -eq ${#paths[@]} ]
+	[ "$(n_objects nar/)" -eq ${#paths[@]} ]
+	come_back "http://$S3/$BUCKET" "${paths[@]}"
 }
 
 # add_bucket NAME BUCKET ENDPOINT ID SECRET: one more cache.
