@@ -296,6 +296,19 @@ static void let_go(struct intake *intake)
 	}
 }
 
+/* Of the daemon's own: what is explained, or let go. Of a hook's: what is explained by a path that was given
+ * up, which has no other. And what it was for may have ended since it was listed. */
+static bool stays_as_it_is(const struct intake *intake, size_t i, bool is_explained)
+{
+	const struct roots_entry *entry = &intake->sweep.list.entries[i];
+	const struct queue_explained *found = &intake->sweep.found[i];
+
+	if (is_explained)
+		return entry->is_ours || !found->is_protected;
+	return (entry->is_ours && found->caches == QUEUE_CACHES_GONE) ||
+	       !roots_has_name(intake->roots, entry->name);
+}
+
 static void look_at(struct intake *intake, size_t i)
 {
 	struct sweep *sweep = &intake->sweep;
@@ -303,23 +316,15 @@ static void look_at(struct intake *intake, size_t i)
 	const struct queue_explained *found = &sweep->found[i];
 	bool is_explained = entry->is_ours ? found->is_wanted : found->is_wanted_by_all;
 
-	if ((entry->is_ours && is_explained) || is_to_go(intake, i))
-		return;
-	if (!entry->is_ours && !sweep->was_ready) {
+	if (!entry->is_ours && !sweep->was_ready)
 		look_again_after(sweep, 0);
+	else if (stays_as_it_is(intake, i, is_explained))
 		return;
-	}
-	if ((sweep->was_ready && !is_older(entry->made_unix_s, YOUNG_S)) ||
-	    intake_is_on_its_way(intake, entry->path))
+	else if ((sweep->was_ready && !is_older(entry->made_unix_s, YOUNG_S)) ||
+	         intake_is_on_its_way(intake, entry->path))
 		look_again_after(sweep, YOUNG_S);
-	else if (!is_explained && !roots_has_name(intake->roots, entry->name))
-		return; /* what it was for ended since it was listed */
-	else if (!is_explained && entry->is_ours && found->caches == QUEUE_CACHES_GONE)
-		return; /* broken settings */
 	else if (!is_explained)
 		enqueue_stray(intake, entry, found->caches);
-	else if (!found->is_protected)
-		return; /* the daemon's own goes, if there is one */
 	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
 		roots_remove_name(intake->roots, entry->name);
 	else

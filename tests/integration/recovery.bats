@@ -163,17 +163,17 @@ age_roots() {
 	start_nginx
 	start_daemon
 	head -c 12M /dev/urandom >"$T/large"
-	paths=("$(nix-store --add "$T/large")")
+	large=$(nix-store --add "$T/large")
+	small=$(make_path small)
 	head -c 16M /dev/zero >"$T/state/filler"
-	also small
-	call_hook "${paths[@]}"
-	wait_until 20 cache_has "$T/www" "${paths[1]}"
+	call_hook "$large" "$small"
+	wait_until 20 cache_has "$T/www" "$small"
 	wait_until 20 says 'temporary file: No space left on device'
 	ctl list --json | jq -e '.jobs | length == 1 and .[0].state == "delayed" and .[0].attempts == 0'
 	free_disk "$T/state"
-	ctl retry "${paths[0]}"
+	ctl retry "$large"
 	wait_until 20 uploaded
-	cache_has "$T/www" "${paths[@]}"
+	cache_has "$T/www" "$large"
 }
 
 @test "with the spool on the same full disk the root is what is left, and it is enough" {
