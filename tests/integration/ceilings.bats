@@ -9,6 +9,22 @@ setup() {
 	write_config "http://127.0.0.1:$PORT" # nobody listens there
 }
 
+# roots_are PATH...: the daemon has GC roots for these, and no others.
+roots_are() {
+	diff <(ls "$T/var/gcroots/nncache") <(basename -a "$@" | sort)
+}
+
+# start_days_later N: the daemon anew, N days after now, and once it has looked at its roots.
+start_days_later() {
+	stop_daemon
+	truncate -s $(($1 * 86400)) "$T/clock-off"
+	start nncached env LD_PRELOAD="$B/tests/support/libclock_off.so" CLOCK_OFF="$T/clock-off" \
+		ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$B/daemon/nncached" \
+		--config "$T/etc/nncache.conf"
+	wait_until 15 ctl status
+	ctl pause main # which it is: the queue answers this behind what the start asked of it
+}
+
 @test "with the cache down and the store's disk at the mark, builds go on and a collector frees space" {
 	small_disk "$T/store" 64m
 	set_option 'roots-min-free = 50%'
@@ -33,6 +49,53 @@ setup() {
 	done
 	path=$(build_path e 30000000)
 	[ -e "$path/data" ]
+}
+
+@test "of GC roots that are given up for space, what matters most is the last, and a minute has its bound" {
+	printf '\n[priority "late"]\nmatch = -precious\npriority = 100\n' >>"$T/etc/nncache.conf"
+	small_disk "$T/store" 16m
+	set_option 'roots-min-free = 0%'
+	head -c 1000000 /dev/urandom >"$T/tmp/bulk" # of the disk more than the percent that can be asked for
+	nix-store --add "$T/tmp/bulk"
+	mkdir "$T/tmp/files"
+	for name in precious-{1..3} plain-{1..64}; do
+		echo "$name" >"$T/tmp/files/$name"
+	done
+	mapfile -t precious < <(nix-store --add "$T"/tmp/files/precious-*)
+	mapfile -t plain < <(nix-store --add "$T"/tmp/files/plain-*)
+	start_daemon
+	call_hook "${precious[@]}" # the oldest
+	sleep 1
+	call_hook "${plain[@]}"
+	wait_until 20 cache_is_out 67
+	stop_daemon
+	set_option 'roots-min-free = 99%'
+	start_daemon
+	wait_until 20 status_is '.unprotected > 0'
+	status_is '.unprotected == 64 and .queue.unfinished == 67'
+	wait_until 20 roots_are "${precious[@]}"
+}
+
+@test "what waits for a paused cache is given up after roots-max-age, not before, and is still uploaded" {
+	write_config "file://$T/cache"
+	start_daemon
+	ctl pause main
+	path=$(build_path a)
+	wait_until 20 status_is '.queue.ready == 1'
+	for days in 13 15; do
+		start_days_later "$days"
+		roots_are "$path"
+		status_is '.unprotected == 0'
+		set_option 'roots-max-age = 16d'
+	done
+	set_option 'roots-max-age = 14d'
+	start_days_later 15
+	wait_until 20 no_roots
+	status_is '.unprotected == 1 and .queue.unfinished == 1'
+	grep -F 'older than roots-max-age' "$T/log/nncached.log"
+	ctl resume main
+	wait_until 20 cache_has "$T/cache" "$path"
+	wait_until 20 uploaded
 }
 
 @test "the soft limit of file descriptors is raised to the hard one, and a low one is said" {

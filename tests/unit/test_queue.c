@@ -2584,6 +2584,41 @@ static void roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full(void
 	assert_counts_survive();
 }
 
+/* Handed over a while ago, and ranked as policy does it. */
+static void add_with(int path, int64_t age_s, int priority)
+{
+	const struct queue_add_path paths[] = {
+		{ .path = P(path), .rank = now - age_s - 60 * priority },
+	};
+	struct queue_add op = { .now_unix_s = now - age_s, .paths = paths, .n_paths = 1 };
+
+	must_run(&op.op, QUEUE_ADD);
+}
+
+/* The order is not that of handing over, nor that of age or of rank alone. */
+static void roots_are_given_up_by_priority_then_age_and_as_many_as_asked_for(void **state)
+{
+	int64_t id;
+	(void)state;
+
+	for (int is_stuck = 1; is_stuck >= 0; is_stuck--) {
+		add_with(1, 10, 90);
+		add_with(3, 20, 50);
+		add_with(4, 1000, 1000);
+		add_with(2, 500, 50);
+		add_with(5, 300, 10);
+		while (is_stuck && (id = claim_root(NULL)) != 0)
+			end_root(id, ROOT_FAILED, "gone");
+		now += DAY;
+		assert_int_equal(unprotect(is_stuck ? now - 100 : 0, 2), 2);
+		assert_string_equal(released, "p5 p2");
+		assert_int_equal(unprotect(is_stuck ? now - 100 : 0, 1), 1);
+		assert_string_equal(released, "p3");
+		assert_int_equal(unprotect(is_stuck ? now - 100 : 0, 64), 2);
+		assert_string_equal(released, "p1 p4");
+	}
+}
+
 static int64_t count_rows(const char *table)
 {
 	struct db *db;
@@ -3215,6 +3250,7 @@ int main(void)
 		TEST(what_is_unfinished_explains_a_gc_root),
 		TEST(what_is_known_of_a_gc_root_says_for_which_caches_it_was),
 		TEST(roots_are_given_up_when_stuck_too_long_or_when_the_disk_is_full),
+		TEST(roots_are_given_up_by_priority_then_age_and_as_many_as_asked_for),
 		TEST(history_goes_in_pages_and_leaves_what_is_unfinished),
 		TEST(the_store_can_correct_what_it_said),
 		TEST(a_second_owner_and_a_newer_schema_are_refused),
