@@ -20,7 +20,7 @@ load common
 	[[ "$output" == *gone* ]]
 }
 
-@test "a path that differs from what Nix registered is never visible under nar/" {
+@test "a path that differs from what Nix registered is tried three times, and never visible under nar/" {
 	start_daemon
 	path=$(make_path changed 20000)
 	good=$(make_path good)
@@ -31,6 +31,7 @@ load common
 	wait_until 50 only_failed_is_left 1
 	run ctl show "$path"
 	[[ "$output" == *"differs from what Nix registered"* ]]
+	ctl list --state failed --json | jq -e '[.jobs[].attempts] == [3]'
 	cache_has "$T/cache" "$good"
 	cache_lacks "$T/cache" "$path"
 	[ "$(find "$T/cache/nar" -type f | wc -l)" -eq 1 ]
