@@ -1,9 +1,10 @@
 """Is what was seen of a row's cache what its row demands? For fault_matrix.py.
 
-Three things are judged beside the end: how long a job or a cache is put off, against what daemon/plan/backoff.h and
-daemon/plan/breaker.h say; how many requests were made, by operation and path; and what became of the other paths.
-No bound depends on how fast the machine is: what the server saw is older than what the daemon then says of it, and
-what the daemon says is older than the moment at which its answer is here. What is put off lies between the two.
+Three things are judged beside the end: how long a silent cache is borne, and a job or a cache put off, against what
+daemon/plan/backoff.h and daemon/plan/breaker.h say; how many requests were made, by operation and path; and what
+became of the other paths. No bound but BORNE_MAX_S depends on how fast the machine is: what the server saw is older
+than what the daemon then says of it, and what the daemon says is older than the moment at which its answer is here.
+What is put off lies between the two.
 """
 import datetime
 import re
@@ -14,6 +15,7 @@ from fault_table import DONE, PERMANENT, SMALL, STALL_TIMEOUT_S, TRANSIENT
 OPERATOR_S = (60, 300, 900, 1800)
 BACKOFF_MAX_S, BREAKER_MAX_S = 900, 300
 NEAR_S = 60
+BORNE_MAX_S = 30  # what is to be STALL_TIMEOUT_S; the default is 60 s, and no machine is so slow
 LATE_S = 0.2  # a server that sees the beginning late; one that always does so is too slow for anything
 CACHE_INFO = "nix-cache-info"
 
@@ -100,7 +102,8 @@ class Look:
 
     def wrong_wait(self):
         longest_s = max(self.seen.lasted_s, default=0)
-        if self.row.is_silent and self.row.where != "nowhere" and longest_s < STALL_TIMEOUT_S - LATE_S:
+        is_seen = self.row.is_silent and self.row.where != "nowhere"
+        if is_seen and not STALL_TIMEOUT_S - LATE_S <= longest_s <= BORNE_MAX_S:
             return "was not borne for stall-timeout, but for %s s" % self.seen.lasted_s
         if self.row.end[0] != "delayed" or self.is_under_way():
             return None
