@@ -34,12 +34,16 @@ static char demo[] = DEMO, main_name[] = "main", transient[] = "transient", perm
 static char http_503[] = "PUT x: HTTP 503", http_413[] = "PUT nar/x: HTTP 413 too large\n";
 static char no_such_group[] = "no-such-group", nogroup[] = "nogroup";
 
+/* Of nothing but bytes that are written as three, and as long as they get. */
+static char long_text[sizeof(((struct error *)0)->text)], long_tag[REQUEST_MAX_VALUE + 1];
+
 /* ---- the queue's stand-in --------------------------------------------------------------------- */
 
 struct queue {
 	struct queue_counts counts[2];
 	struct queue_wait_state wait;
 	size_t n_rows; /* that list has in all */
+	bool are_rows_long;
 	bool tag_known;
 	int64_t paused_until_unix_s;
 	struct queue_selector selector; /* the last one */
@@ -176,7 +180,10 @@ static void fill_rows(struct queue *q, struct queue_read *read)
 			.error_kind = transient,
 			.state = JOB_DELAYED,
 			.is_root = true,
+			.tag = q->are_rows_long ? long_tag : NULL,
 		};
+	for (size_t i = 0; q->are_rows_long && i < n; i++)
+		read->rows[i].error = long_text;
 	read->last_id = (int64_t)(first + n);
 }
 
@@ -499,6 +506,8 @@ static int set_up(void **state)
 		return -1;
 	snprintf(socket_path, sizeof(socket_path), "%s/run/nncached.sock", dir);
 	memset(&queue, 0, sizeof(queue));
+	memset(long_text, 0xff, sizeof(long_text) - 1);
+	memset(long_tag, 0xff, sizeof(long_tag) - 1);
 	memset(&uploader, 0, sizeof(uploader));
 	queue.tag_known = true;
 	n_enqueued = n_released = 0;
@@ -1166,6 +1175,26 @@ static void a_reader_that_does_not_read_costs_no_more_than_its_page(void **state
 	assert_int_equal(count(read_answer(fd, 4000), "job id="), 1000);
 }
 
+/* A listing takes the memory of a page, whatever its rows are; what comes as a whole is given up beyond its
+ * bound. */
+static void an_answer_has_a_bound_that_no_page_reaches(void **state)
+{
+	const char *text;
+	(void)state;
+
+	queue.n_rows = 1000;
+	queue.are_rows_long = true;
+	text = ask("nncache 1 list\nlimit 1000\nend\n");
+	assert_true(strlen(text) > MIB(2));
+	assert_int_equal(count(text, "job id="), 1000);
+	assert_holds(text, "\n.\nok last=1000 more=yes\n");
+	queue.n_rows = 500;
+	assert_int_equal(count(ask("nncache 1 show\npath " DEMO "\nend\n"), "job id="), 500);
+	queue.n_rows = 1000;
+	assert_int_equal(strlen(ask("nncache 1 show\npath " DEMO "\nend\n")), 0);
+	assert_begins(ask("nncache 1 status\nend\n"), "daemon ");
+}
+
 /* The minute itself is not waited for: its timer is looked at, then set to go off. */
 static void who_does_not_read_the_answer_for_a_minute_is_let_go(void **state)
 {
@@ -1543,6 +1572,7 @@ int main(void)
 		TEST(a_stop_that_drains_says_how_much_is_left),
 		TEST(a_listing_comes_in_pages_and_says_whether_there_is_more),
 		TEST(a_reader_that_does_not_read_costs_no_more_than_its_page),
+		TEST(an_answer_has_a_bound_that_no_page_reaches),
 		TEST(who_does_not_read_the_answer_for_a_minute_is_let_go),
 		TEST(show_has_the_jobs_of_a_path),
 		TEST(config_shows_what_is_in_effect),
