@@ -1,6 +1,7 @@
 /* queue: what is acknowledged is there after a restart, nothing is published before what it refers to,
  * and everything that can end does. */
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,30 @@ static void must_run(struct queue_op *op, enum queue_verb verb)
 		fail_msg("operation %d: %s", verb, last_err.text);
 }
 
+/* What the readers allow themselves, for each listing and each table of a check; cut, it is nothing. */
+static struct {
+	_Atomic uint64_t n, least_ms, most_ms;
+	atomic_bool is_cut;
+} limits;
+
+void __real_db_limit_time(struct db *reader, uint64_t ms);
+void __wrap_db_limit_time(struct db *reader, uint64_t ms);
+
+void __wrap_db_limit_time(struct db *reader, uint64_t ms)
+{
+	limits.n++;
+	if (limits.n == 1 || ms < limits.least_ms)
+		limits.least_ms = ms;
+	if (ms > limits.most_ms)
+		limits.most_ms = ms;
+	__real_db_limit_time(reader, limits.is_cut ? 0 : ms);
+}
+
+static void forget_limits(void)
+{
+	limits.n = limits.least_ms = limits.most_ms = 0;
+}
+
 static void on_read_done(struct queue_read *read)
 {
 	op_done = (const struct queue_op *)(const void *)read;
@@ -156,6 +181,7 @@ static int setup(void **state)
 	now = clock_unix_s();
 	n_fatal = n_released_later = 0;
 	faulty_vfs = (struct faulty_vfs){ 0 };
+	limits.is_cut = false;
 	open_with(standard, N_ELEMENTS(standard));
 	return 0;
 }
@@ -2838,6 +2864,49 @@ static void the_check_behind_the_start_looks_at_every_table(void **state)
 	n_fatal = 0;
 }
 
+/* For as long as one of them reads, the log is not cut. */
+static void every_listing_is_limited_and_so_is_the_check_of_a_table(void **state)
+{
+	static const enum queue_read_verb verbs[] = { QUEUE_LIST, QUEUE_SHOW,    QUEUE_CAUSES,
+		                                      QUEUE_WAIT, QUEUE_SUMMARY, QUEUE_BELIEVED };
+	struct queue_read list = { .verb = QUEUE_LIST, .state = -2, .n_max = 4096 };
+	(void)state;
+
+	for (int i = 0; i < 50; i++) {
+		struct node nodes[20];
+
+		for (int k = 0; k < 20; k++)
+			nodes[k] = (struct node){ .path = 1 + i * 20 + k };
+		push_with(nodes, 20, (struct page_options){ 0 });
+	}
+	forget_limits();
+	reopen();
+	assert_int_equal(limits.n, 10); /* tables */
+	assert_int_equal(limits.least_ms, 120000);
+	assert_int_equal(limits.most_ms, 120000);
+	forget_limits();
+	for (size_t i = 0; i < N_ELEMENTS(verbs); i++) {
+		struct queue_read read = { .path = P(1), .cache = "main", .state = -2, .n_max = 9 };
+
+		must_read(&read, verbs[i]);
+		queue_read_fini(&read);
+		assert_int_equal(limits.n, i + 1);
+	}
+	assert_int_equal(limits.least_ms, 30000);
+	assert_int_equal(limits.most_ms, 30000);
+
+	limits.is_cut = true;
+	queue_read_start(queue, &list, on_read_done);
+	loop_run(&loop);
+	assert_int_equal(list.err.kind, ERROR_TRANSIENT);
+	assert_non_null(strstr(list.err.text, "too long"));
+	assert_int_equal(list.n_rows, 0);
+	limits.is_cut = false;
+	must_read(&list, QUEUE_LIST);
+	assert_int_equal(list.n_rows, 1000);
+	queue_read_fini(&list);
+}
+
 static void a_listing_that_meets_damage_is_as_final(void **state)
 {
 	struct queue_read read = { .verb = QUEUE_LIST, .state = -2, .n_max = 4096 };
@@ -3256,6 +3325,7 @@ int main(void)
 		TEST(a_second_owner_and_a_newer_schema_are_refused),
 		TEST(damage_is_final_when_it_is_met_looked_for_at_the_start_and_set_aside),
 		TEST(the_check_behind_the_start_looks_at_every_table),
+		TEST(every_listing_is_limited_and_so_is_the_check_of_a_table),
 		TEST(a_listing_that_meets_damage_is_as_final),
 		TEST(a_failed_fsync_is_final_and_answers_nobody_with_yes),
 		TEST(a_full_disk_changes_nothing_and_passes),
