@@ -855,14 +855,30 @@ static void a_spool_file_of_another_user_is_set_aside(void **state)
 	assert_int_equal(n_roots(ROOT_QUEUED) + n_roots(ROOT_RESOLVING), 0);
 }
 
+static size_t n_at_once_max;
+
+/* Looked at in each turn of the loop, a few of which a hand-over takes. */
+static bool all_were_in_work(void)
+{
+	size_t n = 0;
+
+	for (const struct intake_handover *h = t.intake->handovers; h != NULL; h = h->next)
+		n++;
+	if (n > n_at_once_max)
+		n_at_once_max = n;
+	return n == 0 && n_at_once_max > 0 && n_roots(ROOT_QUEUED) == 130;
+}
+
 static void more_spool_files_than_are_read_at_a_time_are_all_taken_in(void **state)
 {
 	(void)state;
 
 	for (int i = 0; i < 130; i++)
 		spool("nncache 1 enqueue\npath " OUT "\nend\n");
+	n_at_once_max = 0;
 	open_intake();
-	run_until(is_ready);
+	run_until(all_were_in_work);
+	assert_int_equal(n_at_once_max, 64);
 	run_until(the_spool_is_empty);
 	assert_int_equal(n_roots(ROOT_QUEUED), 130);
 }
