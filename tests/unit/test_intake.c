@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -221,6 +222,7 @@ static int teardown(void **state)
 
 	if (t.intake != NULL)
 		close_intake();
+	umount2(t.state_dir, MNT_DETACH); /* where a test has made it a disk of its own */
 	loop_fini(&t.loop);
 	snprintf(command, sizeof(command), "rm -rf %s", t.dir);
 	return system(command);
@@ -1221,6 +1223,48 @@ static bool out_is_rooted(void)
 }
 
 /* The five minutes until the next sweep are not waited for. */
+static void fill(const char *file)
+{
+	static const char block[4096];
+	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	close(fd);
+}
+
+/* Until the next sweep, which is some time off. */
+static bool the_sweep_rests(void)
+{
+	return is_ready() && !sweep_is_busy(&t.intake->sweep) && timer_is_set(&t.intake->sweep.again) &&
+	       uv_timer_get_due_in(&t.intake->sweep.again.uv) > 1000;
+}
+
+/* Neither queue nor spool had room for it: all there is of a hand-over is a root, of which nobody tells. */
+static void a_hooks_root_is_taken_in_by_itself_once_the_disk_has_room(void **state)
+{
+	char filler[128];
+	(void)state;
+
+	if (mount("none", t.state_dir, "tmpfs", 0, "size=4m") < 0) {
+		print_message("cannot mount a tmpfs here: a full disk is NOT tested\n");
+		skip();
+	}
+	snprintf(filler, sizeof(filler), "%s/filler", t.state_dir);
+	open_intake();
+	run_until(the_sweep_rests);
+	fill(filler);
+	make_stray("a0000000000000000000000000000000-out.17.4", OUT);
+	for (unsigned has_room = 0; has_room <= 1; has_room++) {
+		assert_in_range(uv_timer_get_due_in(&t.intake->sweep.again.uv), 1, 5 * 60 * 1000);
+		timer_set(&t.intake->sweep.again, 1);
+		run_until(the_sweep_rests);
+		assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), has_room);
+		unlink(filler);
+	}
+	assert_true(is_rooted(OUT));
+}
+
 static void a_root_that_could_not_be_made_is_made_later(void **state)
 {
 	static const char *const paths[] = { OUT };
@@ -1330,6 +1374,7 @@ int main(void)
 		TEST(a_root_that_was_to_make_room_goes_at_the_next_start),
 		TEST(a_hooks_root_of_the_future_is_taken_in_once),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
+		TEST(a_hooks_root_is_taken_in_by_itself_once_the_disk_has_room),
 		TEST(a_root_that_could_not_be_made_is_made_later),
 		TEST(it_closes_at_any_moment_and_nothing_is_lost),
 	};
