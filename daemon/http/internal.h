@@ -19,7 +19,7 @@ struct http {
 	size_t n_handles; /* of libuv's, open */
 	size_t n_clients;
 	unsigned n_places; /* requests at a time, of all clients */
-	bool lacks_watch; /* the last connection could not be watched */
+	bool lacks_watch;  /* the last connection could not be watched */
 	bool closing;
 	http_closed_fn closed;
 	void *closed_ctx;
