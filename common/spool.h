@@ -16,6 +16,7 @@
 #define SPOOL_SYSTEM_DIR "/var/lib/nncache/spool"
 #define SPOOL_DIR_SIZE   4096
 #define SPOOL_SUFFIX     ".req"
+#define SPOOL_NAME_SIZE  40 /* of the longest name, with its end */
 
 /* Writes to DIR the spool of the user who runs this: $XDG_STATE_HOME/nncache/spool, or below
  * $HOME/.local/state. Returns false if neither variable holds an absolute path. */
@@ -26,7 +27,8 @@ bool spool_user_dir(char dir[SPOOL_DIR_SIZE]);
  * Errors: TRANSIENT; then nothing is left in DIR but what could not be removed. */
 int spool_write(const char *dir, const void *data, size_t n_bytes, struct error *err) MUST_CHECK;
 
-/* Is NAME the name of a request? Then its time is in *RET_UNIX_NS, unless that is NULL. */
+/* Is NAME the name of a request? Then it fits SPOOL_NAME_SIZE, and its time is in *RET_UNIX_NS, unless that
+ * is NULL. */
 bool spool_name_parse(const char *name, uint64_t *ret_unix_ns);
 
 /* The mark of a slow daemon. Its age in milliseconds, or UINT64_MAX: none, or from the future. */

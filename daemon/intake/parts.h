@@ -2,6 +2,9 @@
 #ifndef DAEMON_INTAKE_PARTS_H
 #define DAEMON_INTAKE_PARTS_H
 
+#include <dirent.h>
+
+#include "common/spool.h"
 #include "daemon/intake/info_cache.h"
 #include "daemon/intake/intake.h"
 #include "daemon/loop/timer.h"
@@ -9,14 +12,20 @@
 
 struct walk_batch;
 
-#define SPOOL_AT_ONCE   64
-#define SPOOL_NAME_SIZE 256
+#define SPOOL_AT_ONCE 64
+#define SPOOL_LISTED  1024
 
 struct spool {
 	struct watch watch;
 	struct timer rescan;
 	size_t n_running; /* files being taken in */
-	/* when it was looked through last */
+	/* The pass under way: names that were read of DIR, oldest first, and the next of them. DIR is NULL
+	 * once all are read. */
+	DIR *dir;
+	char names[SPOOL_LISTED][SPOOL_NAME_SIZE];
+	size_t n_names, next;
+	bool has_begun; /* to take in a file of it */
+	/* when they were counted last, less what was taken in or set aside since */
 	uint64_t n_bad, n_waiting;
 	char message[512]; /* why it cannot be used as it should; "": it can */
 	/* Taken in, and could not be removed: they are not taken in again. */

@@ -1,6 +1,10 @@
 /* The spool: requests that a hook could not hand over. A file is read, committed, then unlinked; what
  * does not parse, or is not from whom it should be, is set aside as NAME.bad. Inotify says when to look;
- * a timer looks again, since events can be lost. */
+ * a timer looks again, since events can be lost.
+ *
+ * A pass goes through the directory once, however many files there are: it reads some names, takes those in,
+ * oldest first, and reads the next. What cannot be taken in now it leaves behind, so that nothing waits for
+ * it; the next pass tries again. A pass that took something in is followed by another at once. */
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -29,12 +33,19 @@ struct spool_file {
 	struct intake_handover handover;
 };
 
-static void spool_scan(struct intake *intake);
+static void take_in_more(struct intake *intake);
 
 static void file_free(struct spool_file *file)
 {
 	request_fini(&file->request);
 	free(file);
+}
+
+/* A file waits no more. It may have come after they were counted. */
+static void wait_ended(struct spool *spool)
+{
+	if (spool->n_waiting > 0)
+		spool->n_waiting--;
 }
 
 static void set_aside(struct intake *intake, const char *name, const char *why)
@@ -49,6 +60,7 @@ static void set_aside(struct intake *intake, const char *name, const char *why)
 		log_error("spool file cannot be renamed file=%s: %s", from, strerror(errno));
 		return;
 	}
+	wait_ended(&intake->spool);
 	intake->spool.n_bad++;
 	intake->on_news(intake->ctx);
 }
@@ -66,6 +78,7 @@ static void file_remove(const struct spool_file *file)
 {
 	struct spool *spool = &file->intake->spool;
 
+	wait_ended(spool);
 	if (name_remove(file->intake, file->name) == 0)
 		return;
 	log_error("spool file cannot be removed file=%s/%s: %s", file->intake->config->spool_dir, file->name,
@@ -117,12 +130,15 @@ static void on_taken_in(struct intake_handover *handover)
 		again = true;
 	}
 	file_free(file);
-	if (--intake->spool.n_running == 0 && !again)
-		spool_scan(intake);
+	if (--intake->spool.n_running == 0) {
+		intake->on_news(intake->ctx);
+		if (!again)
+			take_in_more(intake);
+	}
 	intake_maybe_closed(intake);
 }
 
-/* The regular file NAME of an owner that we take requests from, or NULL with the reason. */
+/* The regular file NAME of an owner that we take requests from. CANCELED: somebody took it away. */
 static int file_read(struct intake *intake, const char *name, char **ret, size_t *ret_len, uint32_t *ret_uid,
                      struct error *err)
 {
@@ -131,7 +147,8 @@ static int file_read(struct intake *intake, const char *name, char **ret, size_t
 
 	snprintf(path, sizeof(path), "%s/%s", intake->config->spool_dir, name);
 	if (lstat(path, &st) < 0)
-		return error_set(err, ERROR_TRANSIENT, "%s", strerror(errno));
+		return error_set(err, errno == ENOENT ? ERROR_CANCELED : ERROR_TRANSIENT, "%s",
+		                 strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return error_set(err, ERROR_PERMANENT, "not a regular file");
 	if (st.st_uid != 0 && st.st_uid != geteuid())
@@ -195,7 +212,7 @@ static void take_in(struct intake *intake, const char *name)
 	if (rc < 0) {
 		if (err.kind == ERROR_PERMANENT)
 			set_aside(intake, name, err.text);
-		else
+		else if (err.kind != ERROR_CANCELED)
 			log_warning("spool file stays file=%s: %s, retrying in %ds", name, err.text,
 			            RESCAN_MS / 1000);
 		file_free(file);
@@ -209,18 +226,9 @@ static void take_in(struct intake *intake, const char *name)
 	file->handover.n_paths = file->request.n_paths;
 	file->handover.push = file->request.verb == VERB_PUSH;
 	file->handover.force = file->request.force;
+	intake->spool.has_begun = true;
 	intake->spool.n_running++;
 	intake_start(intake, &file->handover, on_taken_in);
-}
-
-static int is_request_name(const struct dirent *entry)
-{
-	return spool_name_parse(entry->d_name, NULL);
-}
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -242,38 +250,41 @@ static void remove_left_over(int dir_fd, const char *name)
 	unlinkat(dir_fd, name, 0);
 }
 
-/* Returns how many were set aside. */
-static uint64_t look_at_others(struct intake *intake)
+/* Counts the files that there are, and removes what is left over. Returns 0, or why it could not. */
+static int count_files(const char *path, uint64_t *ret_n, uint64_t *ret_n_bad)
 {
-	DIR *dir = opendir(intake->config->spool_dir);
+	DIR *dir = opendir(path);
 	struct dirent *entry;
-	uint64_t n_bad = 0;
 
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		if (ends_with(entry->d_name, SPOOL_SUFFIX ".bad"))
-			n_bad++;
+	*ret_n = *ret_n_bad = 0;
+	if (dir == NULL)
+		return errno;
+	while ((entry = readdir(dir)) != NULL) {
+		if (spool_name_parse(entry->d_name, NULL))
+			(*ret_n)++;
+		else if (ends_with(entry->d_name, SPOOL_SUFFIX ".bad"))
+			(*ret_n_bad)++;
 		else if (entry->d_name[0] == '.' && ends_with(entry->d_name, SPOOL_SUFFIX ".tmp"))
 			remove_left_over(dirfd(dir), entry->d_name);
 	}
-	if (dir != NULL)
-		closedir(dir);
-	return n_bad;
+	closedir(dir);
+	return 0;
 }
 
-/* What the spool is like, for status: N files were found in it; or it could not be read, as READ_ERRNO says.
- */
-static void note(struct intake *intake, int n, int read_errno)
+/* What the spool is like, for status. */
+static void note(struct intake *intake)
 {
 	struct spool *spool = &intake->spool;
 	const char *dir = intake->config->spool_dir;
-	uint64_t n_bad = look_at_others(intake), n_waiting = n > 0 ? (uint64_t)n : 0;
+	uint64_t n_bad, n_waiting;
+	int rc = count_files(dir, &n_waiting, &n_bad);
 	char message[sizeof(spool->message)] = "";
 
 	n_waiting -= spool->n_kept < n_waiting ? spool->n_kept : n_waiting;
-	if (n < 0)
+	if (rc != 0)
 		snprintf(message, sizeof(message),
 		         "the spool cannot be read: %.300s: %s; what hooks leave there waits", dir,
-		         strerror(read_errno));
+		         strerror(rc));
 	else if (spool->n_kept > 0)
 		snprintf(message, sizeof(message),
 		         "the spool cannot be emptied: what was taken in from %.300s cannot be removed"
@@ -281,7 +292,7 @@ static void note(struct intake *intake, int n, int read_errno)
 		         dir, spool->n_kept, (unsigned)geteuid());
 	if (spool->n_bad == n_bad && spool->n_waiting == n_waiting && strcmp(spool->message, message) == 0)
 		return;
-	if (n < 0 && *spool->message == '\0')
+	if (rc != 0 && *spool->message == '\0')
 		log_error("%s", message);
 	spool->n_bad = n_bad;
 	spool->n_waiting = n_waiting;
@@ -289,29 +300,85 @@ static void note(struct intake *intake, int n, int read_errno)
 	intake->on_news(intake->ctx);
 }
 
-/* Takes in the oldest files that can be read; the last of them to end looks again. */
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void read_names(struct spool *spool)
+{
+	const struct dirent *entry;
+
+	spool->n_names = spool->next = 0;
+	while (spool->n_names < SPOOL_LISTED && (entry = readdir(spool->dir)) != NULL)
+		if (spool_name_parse(entry->d_name, NULL))
+			strcpy(spool->names[spool->n_names++], entry->d_name);
+	if (spool->n_names < SPOOL_LISTED) {
+		closedir(spool->dir);
+		spool->dir = NULL;
+	}
+	qsort(spool->names, spool->n_names, SPOOL_NAME_SIZE, by_name);
+}
+
+/* The next name of the pass, or NULL: it is over. */
+static const char *next_name(struct spool *spool)
+{
+	if (spool->next == spool->n_names && spool->dir != NULL)
+		read_names(spool);
+	return spool->next < spool->n_names ? spool->names[spool->next++] : NULL;
+}
+
+static bool pass_is_over(const struct spool *spool)
+{
+	return spool->next == spool->n_names && spool->dir == NULL;
+}
+
+/* Goes on with the pass; the last of the files to end does so again. */
+static void go_on(struct intake *intake)
+{
+	struct spool *spool = &intake->spool;
+	const char *name;
+
+	if (intake->closing || intake->takes_no_more)
+		return;
+	while (spool->n_running + spool->n_kept < SPOOL_AT_ONCE && (name = next_name(spool)) != NULL)
+		if (!is_kept(spool, name))
+			take_in(intake, name);
+}
+
 static void spool_scan(struct intake *intake)
 {
 	struct spool *spool = &intake->spool;
-	struct dirent **names = NULL;
-	int n;
 
-	if (intake->closing || intake->takes_no_more || spool->n_running > 0)
+	if (intake->closing || intake->takes_no_more)
 		return;
 	remove_kept(intake);
-	n = scandir(intake->config->spool_dir, &names, is_request_name, by_name);
-	note(intake, n, errno);
-	for (int i = 0; i < n; i++) {
-		if (spool->n_running + spool->n_kept < SPOOL_AT_ONCE && !is_kept(spool, names[i]->d_name))
-			take_in(intake, names[i]->d_name);
-		free(names[i]);
+	note(intake);
+	if (spool->n_running > 0)
+		return;
+	if (pass_is_over(spool)) {
+		spool->dir = opendir(intake->config->spool_dir);
+		spool->has_begun = false;
 	}
-	free(names);
+	go_on(intake);
+}
+
+static void take_in_more(struct intake *intake)
+{
+	const struct spool *spool = &intake->spool;
+
+	go_on(intake);
+	if (spool->n_running == 0 && spool->has_begun && pass_is_over(spool))
+		spool_scan(intake);
 }
 
 static void on_changed(struct watch *watch)
 {
-	spool_scan(CONTAINER_OF(watch, struct intake, spool.watch));
+	struct intake *intake = CONTAINER_OF(watch, struct intake, spool.watch);
+
+	/* Of our own removing there are many, and each would count anew. */
+	if (intake->spool.n_running == 0)
+		spool_scan(intake);
 }
 
 static void on_rescan(struct timer *timer)
@@ -354,4 +421,7 @@ void spool_close(struct intake *intake)
 {
 	timer_close(&intake->spool.rescan, on_rescan_closed);
 	watch_close(&intake->spool.watch, on_watch_closed);
+	if (intake->spool.dir != NULL)
+		closedir(intake->spool.dir);
+	intake->spool.dir = NULL;
 }

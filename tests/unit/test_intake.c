@@ -885,6 +885,115 @@ static void more_spool_files_than_are_read_at_a_time_are_all_taken_in(void **sta
 	assert_int_equal(n_roots(ROOT_QUEUED), 130);
 }
 
+/* What has the tag "counted" or "no-room" comes to its end without the queue. */
+static struct {
+	unsigned n_counted, n_refused, n_read; /* n_read: names */
+	size_t n_running_max;
+} many;
+
+struct dirent *__real_readdir64(DIR *dir);
+struct dirent *__wrap_readdir64(DIR *dir);
+
+struct dirent *__wrap_readdir64(DIR *dir)
+{
+	many.n_read++;
+	return __real_readdir64(dir);
+}
+
+static void on_counted(struct loop_post *post)
+{
+	struct intake_handover *h = CONTAINER_OF(post, struct intake_handover, post);
+
+	h->done(h);
+}
+
+void __real_intake_start(struct intake *intake, struct intake_handover *h, intake_done_fn done);
+void __wrap_intake_start(struct intake *intake, struct intake_handover *h, intake_done_fn done);
+
+void __wrap_intake_start(struct intake *intake, struct intake_handover *h, intake_done_fn done)
+{
+	bool has_no_room = h->tag != NULL && strcmp(h->tag, "no-room") == 0;
+
+	if (!has_no_room && (h->tag == NULL || strcmp(h->tag, "counted") != 0)) {
+		__real_intake_start(intake, h, done);
+		return;
+	}
+	h->done = done;
+	h->err = (struct error){ 0 };
+	if (has_no_room)
+		error_set(&h->err, ERROR_TRANSIENT, "no room");
+	*(has_no_room ? &many.n_refused : &many.n_counted) += 1;
+	if (intake->spool.n_running > many.n_running_max)
+		many.n_running_max = intake->spool.n_running;
+	loop_post(&t.loop, &h->post, on_counted);
+}
+
+/* As spool_write does, without its fsyncs; of the time FIRST and later. */
+static void spool_many(unsigned first, unsigned n, const char *text)
+{
+	char path[160];
+	FILE *file;
+
+	for (unsigned i = first; i < first + n; i++) {
+		snprintf(path, sizeof(path), "%s/17%017u.1.req", t.spool_dir, i);
+		file = fopen(path, "w");
+		assert_non_null(file);
+		fputs(text, file);
+		fclose(file);
+	}
+}
+
+#define N_MANY (2 * SPOOL_LISTED + 100)
+
+static bool many_are_taken_in(void)
+{
+	return many.n_counted == N_MANY && nothing_waits() && t.intake->spool.n_running == 0;
+}
+
+static void a_pass_reads_each_name_of_a_large_spool_once(void **state)
+{
+	(void)state;
+
+	memset(&many, 0, sizeof(many));
+	spool_many(0, N_MANY, "nncache 1 enqueue\ntag counted\npath " OUT "\nend\n");
+	open_intake();
+	run_until(many_are_taken_in);
+	assert_int_equal(n_spool_files(), 0);
+	assert_int_equal(many.n_running_max, SPOOL_AT_ONCE);
+	assert_int_equal(t.n_waiting_told, N_MANY);
+	/* Twice, since they are counted before; the rest is of what else reads directories here. */
+	assert_in_range(many.n_read, 2 * N_MANY, 3 * N_MANY);
+}
+
+static unsigned n_ended_before;
+
+static bool a_batch_ended(void)
+{
+	return many.n_counted + many.n_refused > n_ended_before && t.intake->spool.n_running == 0;
+}
+
+/* The old ones stay, whatever is tried: each look goes on behind those that were tried in the last one. */
+static void what_cannot_be_taken_in_now_is_in_nobodys_way(void **state)
+{
+	unsigned n_looks = 0;
+	(void)state;
+
+	memset(&many, 0, sizeof(many));
+	t.has_no_cache = true;
+	spool_many(0, SPOOL_LISTED, "nncache 1 enqueue\ntag counted\npath " OUT "\ncache main\nend\n");
+	spool_many(SPOOL_LISTED, 3 * SPOOL_AT_ONCE, "nncache 1 enqueue\ntag no-room\npath " OUT "\nend\n");
+	spool_many(2 * SPOOL_LISTED, 10, "nncache 1 enqueue\ntag counted\npath " OUT "\nend\n");
+	open_intake();
+	for (n_ended_before = 0; many.n_counted < 10; n_looks++) {
+		assert_true(n_looks < 6);
+		timer_set(&t.intake->spool.rescan, 1);
+		run_until(a_batch_ended);
+		n_ended_before = many.n_counted + many.n_refused;
+	}
+	assert_int_equal(intake_n_spool_files(t.intake), SPOOL_LISTED + 3 * SPOOL_AT_ONCE);
+	assert_int_equal(n_spool_files(), SPOOL_LISTED + 3 * SPOOL_AT_ONCE);
+}
+
 /* With broken settings the spool is taken in, too, but for what names a cache; with mended ones all is
  * resolved. */
 static void what_came_with_broken_settings_is_uploaded_with_mended_ones(void **state)
@@ -1359,6 +1468,8 @@ int main(void)
 		TEST(a_spool_file_that_cannot_be_removed_is_taken_in_once),
 		TEST(a_spool_that_cannot_be_read_is_told),
 		TEST(more_spool_files_than_are_read_at_a_time_are_all_taken_in),
+		TEST(a_pass_reads_each_name_of_a_large_spool_once),
+		TEST(what_cannot_be_taken_in_now_is_in_nobodys_way),
 		TEST(what_a_killed_hook_half_wrote_goes_after_a_day),
 		TEST(what_came_with_broken_settings_is_uploaded_with_mended_ones),
 		TEST(roots_that_a_power_cut_lost_are_there_before_it_serves),
