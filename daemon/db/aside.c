@@ -1,6 +1,7 @@
 /* The mark comes first and goes last, and its time is the one in the name: a set-aside that died between
  * two renames goes on where it was. The database is renamed after its -wal, so that it never stands there
- * without what belongs to it and no mark. */
+ * without what belongs to it and no mark; and once the disk has that, so that none of its files takes the
+ * name of an earlier one after a power cut, since whether it is still there decides that name. */
 #include "daemon/db/aside.h"
 
 #include <dirent.h>
@@ -49,14 +50,13 @@ static int mark_path(const char *path, char ret[ASIDE_PATH_SIZE], struct error *
 int aside_mark(const char *path, struct error *err)
 {
 	char mark[ASIDE_PATH_SIZE];
-	int fd;
+	CLEANUP(close_fd) int fd = -1;
 
 	if (mark_path(path, mark, err) < 0)
 		return -1;
 	fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
+	if (fd < 0 || fsync(fd) < 0)
 		return error_set(err, ERROR_TRANSIENT, "%s: %s", mark, strerror(errno));
-	close(fd);
 	return sync_dir_of(path, err);
 }
 
@@ -102,11 +102,12 @@ int aside_move(const char *path, char ret[ASIDE_PATH_SIZE], struct error *err)
 {
 	char mark[ASIDE_PATH_SIZE], to[ASIDE_PATH_SIZE];
 
-	if (mark_path(path, mark, err) < 0)
+	/* Whoever made the mark may have died before it was on disk. */
+	if (mark_path(path, mark, err) < 0 || aside_mark(path, err) < 0)
 		return -1;
 	choose_name(path, mark, to);
 	if (move(path, to, "-wal", err) < 0 || move(path, to, "-shm", err) < 0 ||
-	    move(path, to, "", err) < 0 || sync_dir_of(path, err) < 0)
+	    sync_dir_of(path, err) < 0 || move(path, to, "", err) < 0 || sync_dir_of(path, err) < 0)
 		return -1;
 	if (unlink(mark) < 0)
 		return error_set(err, ERROR_OPERATOR, "%s: %s", mark, strerror(errno));

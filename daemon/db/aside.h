@@ -13,13 +13,15 @@
 
 enum { ASIDE_PATH_SIZE = 4096 };
 
-/* The mark is on disk when this returns. */
+/* The mark and its time are on disk when this returns; one that is there keeps its time. Errors: TRANSIENT.
+ */
 int aside_mark(const char *path, struct error *err) MUST_CHECK;
 bool aside_is_marked(const char *path);
 
 /* Renames a marked file and takes the mark away; what died half-way is brought to its end under the same
  * name. RET: where the file lies now, or "" if there was none any more.
- * The caller has PATH.lock. Errors: OPERATOR (a name cannot be changed); the mark stays then. */
+ * The caller has PATH.lock. Errors: TRANSIENT (no mark could be made; nothing was renamed); OPERATOR (a name
+ * cannot be changed); the mark stays then. */
 int aside_move(const char *path, char ret[ASIDE_PATH_SIZE], struct error *err) MUST_CHECK;
 
 /* The last file of PATH that was set aside and is still there. */

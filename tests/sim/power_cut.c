@@ -1,7 +1,7 @@
-/* Our own files and the power: what a hook spooled, the GC roots of hook and daemon, and what a cache in a
- * directory took, cut at every change of a name and at every fsync, with all lost that no fsync held, and
- * with some of it. The real code writes; what is left is looked at against what had been promised until then.
- * The queue's file has sim --cuts. */
+/* Our own files and the power: what a hook spooled, the GC roots of hook and daemon, what a cache in a
+ * directory took, and a damaged queue that is set aside, cut at every change of a name and at every fsync,
+ * with all lost that no fsync held, and with some of it. The real code writes; what is left is looked at
+ * against what had been promised until then. The queue's file has sim --cuts. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include "common/spool.h"
 #include "common/store_path.h"
 #include "daemon/backend/kind.h"
+#include "daemon/db/aside.h"
 #include "daemon/format/narinfo.h"
 #include "daemon/store/job.h"
 #include "daemon/store/roots.h"
@@ -747,6 +748,162 @@ static void what_somebody_else_wrote_is_durable_once_it_is_found(void **state)
 	free_objects();
 }
 
+/* ---- a damaged queue --------------------------------------------------------------------------------- */
+
+/* What had been done when the daemon was killed, for the last time before the power goes. */
+enum aside_start {
+	ASIDE_UNMARKED,
+	ASIDE_MARKED,  /* and the mark not synced */
+	ASIDE_RENAMED, /* the first of the files */
+	ASIDE_N_STARTS,
+};
+
+#define MARK "queue.db.damaged"
+/* Times of the mark, in seconds, and in the name. */
+#define MARKED_UNIX_S 1700000000
+#define FIRST         MARK "-20231114T221320Z"
+#define SECOND        MARK "-20231114T221321Z"
+
+static struct {
+	bool has_older; /* another was set aside in the same second */
+	bool is_marked; /* promised */
+	bool is_over;
+} a;
+
+static void write_in_state(const char *name, const char *text)
+{
+	char file[160];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s/state/%s", t.top, name);
+	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write_full(fd, text, strlen(text)), 0);
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+}
+
+/* Does the file NAME of the state directory that was left say TEXT? */
+static bool says(const char *name, const char *text)
+{
+	char file[160], *found = NULL;
+	struct error err;
+	bool ret;
+
+	snprintf(file, sizeof(file), "%s/state/%s", t.left, name);
+	ret = access(file, F_OK) == 0 && read_file(file, 100, &found, NULL, &err) == 0 &&
+	      strcmp(found, text) == 0;
+	free(found);
+	return ret;
+}
+
+/* The file is opened by its name, and SQLite takes the log that lies beside it for its own. */
+static void check_what_is_opened(void)
+{
+	if (says("queue.db", "old"))
+		assert_true(says("queue.db-wal", "old log") && !a.is_marked);
+	else
+		assert_false(says("queue.db-wal", "old log"));
+}
+
+static bool is_aside(const char *name)
+{
+	char wal[128];
+
+	snprintf(wal, sizeof(wal), "%.100s-wal", name);
+	return says(name, "old") && says(wal, "old log");
+}
+
+/* The next start. A mark that was not synced can have any time. */
+static void check_aside(void)
+{
+	const char *name = a.has_older ? SECOND : FIRST;
+	char path[160], ret[ASIDE_PATH_SIZE] = "";
+	struct error err;
+
+	snprintf(path, sizeof(path), "%s/state/queue.db", t.left);
+	if (aside_is_marked(path))
+		assert_int_equal(aside_move(path, ret, &err), 0);
+	assert_false(aside_is_marked(path));
+	check_what_is_opened();
+	assert_true(says("queue.db", "old") || is_aside(name) ||
+	            (*ret != '\0' && is_aside(strrchr(ret, '/') + 1)));
+	assert_true(!a.has_older || (says(FIRST, "older") && says(FIRST "-wal", "older log")));
+	assert_true(!a.is_over || is_aside(name));
+}
+
+static void on_aside_point(void)
+{
+	cut(check_aside);
+}
+
+static void make_mark(void)
+{
+	static const struct timespec when[2] = { { .tv_sec = MARKED_UNIX_S }, { .tv_sec = MARKED_UNIX_S } };
+	char mark[160];
+	int fd;
+
+	snprintf(mark, sizeof(mark), "%s/state/" MARK, t.top);
+	fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(futimens(fd, when), 0);
+	close(fd);
+}
+
+static void set_aside(enum aside_start start)
+{
+	char dir[128], path[160], to[192], ret[ASIDE_PATH_SIZE];
+	struct error err;
+
+	snprintf(dir, sizeof(dir), "%s/state", t.top);
+	snprintf(path, sizeof(path), "%s/queue.db", dir);
+	assert_int_equal(make_dir(dir, 0700, false, &err), 0);
+	write_in_state("queue.db", "old");
+	write_in_state("queue.db-wal", "old log");
+	write_in_state("queue.db-shm", "");
+	if (a.has_older) {
+		write_in_state(FIRST, "older");
+		write_in_state(FIRST "-wal", "older log");
+	}
+	if (start == ASIDE_RENAMED)
+		make_mark();
+	crash_files_begin(t.top);
+	crash_files_watch(on_aside_point);
+	if (start == ASIDE_RENAMED) {
+		snprintf(ret, sizeof(ret), "%s-wal", path);
+		snprintf(to, sizeof(to), "%s/%s-wal", dir, a.has_older ? SECOND : FIRST);
+		assert_int_equal(rename(ret, to), 0);
+	} else {
+		make_mark();
+	}
+	if (start == ASIDE_UNMARKED)
+		assert_int_equal(aside_mark(path, &err), 0);
+	a.is_marked = start != ASIDE_MARKED;
+	assert_int_equal(aside_move(path, ret, &err), 0);
+	a.is_over = true;
+	write_in_state("queue.db", "new");
+	write_in_state("queue.db-wal", "new log");
+	assert_int_equal(fsync_dir(dir, &err), 0);
+	crash_files_watch(NULL);
+}
+
+static void a_damaged_queue_is_set_aside_with_its_log_however_often_the_power_goes(void **state)
+{
+	struct error err;
+	(void)state;
+
+	for (unsigned i = 0; i < 2 * 2 * ASIDE_N_STARTS * 20; i++) {
+		remove_dir(t.top);
+		assert_int_equal(make_dir(t.top, 0755, false, &err), 0);
+		memset(&a, 0, sizeof(a));
+		a.has_older = i % 2 != 0;
+		crash_files_lacks = (struct crash_files_lacks){ .order = i / 2 % 2 != 0 };
+		set_aside(i / 4 % ASIDE_N_STARTS);
+	}
+	crash_files_lacks = (struct crash_files_lacks){ 0 };
+	assert_true(t.n_points > 100);
+}
+
 static void a_cache_in_a_directory_outlives_a_power_cut(void **state)
 {
 	(void)state;
@@ -774,6 +931,7 @@ int main(void)
 		TEST(a_cache_in_a_directory_outlives_a_power_cut),
 		TEST(it_does_so_where_files_cannot_be_nameless),
 		TEST(what_somebody_else_wrote_is_durable_once_it_is_found),
+		TEST(a_damaged_queue_is_set_aside_with_its_log_however_often_the_power_goes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,7 @@ struct node { /* an inode */
 	/* of a file */
 	char *durable, *now;
 	size_t n_durable, n_now;
+	struct timespec durable_time, time_now;
 	/* of a directory: the first is durable, the last is what it has now */
 	struct listing *states[N_STATES];
 	unsigned n_states;
@@ -128,6 +129,7 @@ static unsigned look_at(int dir_fd, const char *name)
 		look_into(node, fd);
 	else
 		read_bytes(fd, &node->now, &node->n_now);
+	node->time_now = st.st_mtim;
 	close(fd);
 	return number;
 }
@@ -152,6 +154,7 @@ struct crash_files_lacks crash_files_lacks;
 
 static void sync_node(struct node *node, int fd)
 {
+	node->durable_time = node->time_now;
 	if (S_ISREG(node->type)) {
 		char path[64];
 		int reader;
@@ -177,7 +180,7 @@ static int sync_fd(int fd, int (*sync)(int fd))
 
 	changed();
 	rc = sync(fd);
-	if (rc == 0 && c.top[0] != '\0' && fstat(fd, &st) == 0)
+	if (rc == 0 && !c.is_busy && c.top[0] != '\0' && fstat(fd, &st) == 0)
 		sync_node(&c.nodes[node_of(&st)], fd);
 	changed();
 	return rc;
@@ -254,6 +257,31 @@ int __wrap_open64(const char *path, int flags, ...)
 
 /* ---- the power cut ----------------------------------------------------------------------------------- */
 
+static struct name *find_name(struct listing *listing, const char *text)
+{
+	for (unsigned i = 0; i < listing->n; i++)
+		if (strcmp(listing->names[i].text, text) == 0)
+			return &listing->names[i];
+	return NULL;
+}
+
+static bool has_name(const struct listing *listing, const struct name *name)
+{
+	for (unsigned i = 0; i < listing->n; i++)
+		if (listing->names[i].node == name->node && strcmp(listing->names[i].text, name->text) == 0)
+			return true;
+	return false;
+}
+
+static void leave_time(int fd, struct timespec time)
+{
+	const struct timespec times[2] = { time, time };
+	int rc = futimens(fd, times);
+
+	assert(rc == 0);
+	(void)rc;
+}
+
 static void leave_file(const struct node *node, const char *path, uint64_t (*random)(void))
 {
 	uint64_t keeps = random != NULL ? random() % 3 : 0;
@@ -269,22 +297,58 @@ static void leave_file(const struct node *node, const char *path, uint64_t (*ran
 	n_written = n > 0 ? write(fd, data, n) : 0;
 	assert(n_written == (ssize_t)n);
 	(void)n_written;
+	leave_time(fd, keeps == 0 ? node->durable_time : node->time_now);
 	close(fd);
+}
+
+/* As if of all that was done to a directory only the step from BEFORE to AFTER was kept, and what is in RET.
+ */
+static void keep_step(struct listing *ret, const struct listing *before, const struct listing *after)
+{
+	for (unsigned i = 0; i < before->n; i++) {
+		const struct name *name = &before->names[i];
+		struct name *left = find_name(ret, name->text);
+
+		if (left != NULL && left->node == name->node && !has_name(after, name))
+			*left = ret->names[--ret->n];
+	}
+	for (unsigned i = 0; i < after->n; i++) {
+		const struct name *name = &after->names[i];
+		struct name *left = find_name(ret, name->text);
+
+		if (has_name(before, name))
+			continue;
+		assert(left != NULL || ret->n < N_NAMES);
+		*(left != NULL ? left : &ret->names[ret->n++]) = *name;
+	}
+}
+
+/* What is left of NODE's names. */
+static struct listing names_left(const struct node *node, uint64_t (*random)(void))
+{
+	struct listing ret = *node->states[0];
+
+	if (random != NULL && !crash_files_lacks.order)
+		ret = *node->states[random() % node->n_states];
+	for (unsigned i = 1; random != NULL && crash_files_lacks.order && i < node->n_states; i++)
+		if (random() % 2 == 0)
+			keep_step(&ret, node->states[i - 1], node->states[i]);
+	return ret;
 }
 
 static void leave_directory(const struct node *node, const char *path, uint64_t (*random)(void))
 {
-	const struct listing *listing;
+	struct listing listing;
 
 	if (node->n_states == 0)
 		return;
-	listing = node->states[random != NULL ? random() % node->n_states : 0];
-	for (unsigned i = 0; i < listing->n; i++) {
-		const struct node *child = &c.nodes[listing->names[i].node];
+	listing = names_left(node, random);
+	for (unsigned i = 0; i < listing.n; i++) {
+		const struct node *child = &c.nodes[listing.names[i].node];
 		char below[PATH_MAX];
 		int rc = 0;
 
-		snprintf(below, sizeof(below), "%s/%s", path, listing->names[i].text);
+		snprintf(below, sizeof(below), "%s/%s", path, listing.names[i].text);
 		if (S_ISREG(child->type))
 			leave_file(child, below, random);
 		else if (S_ISLNK(child->type))
@@ -331,6 +395,7 @@ void crash_files_begin(const char *top)
 
 		node->durable = node->n_now > 0 ? strndup(node->now, node->n_now) : NULL;
 		node->n_durable = node->n_now;
+		node->durable_time = node->time_now;
 	}
 }
 

@@ -32,7 +32,8 @@ void crash_vfs_fail_sync(void);
 /* Neither from now on. */
 void crash_vfs_heal(void);
 
-/* As rename(2), durable at once. Returns false if there is no file FROM. */
+/* As rename(2), durable at once: what a power cut leaves of the renames of a set-aside has sim/power_cut.c.
+ * Returns false if there is no file FROM. */
 bool crash_vfs_rename(const char *from, const char *to);
 /* Of a process that is dead: every file whose name begins with PREFIX is gone. */
 void crash_vfs_lose(const char *prefix);

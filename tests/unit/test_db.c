@@ -504,6 +504,20 @@ static void a_set_aside_that_died_between_its_renames_ends_under_the_same_name(v
 	db_close(db);
 }
 
+/* The disk was full, say, when the damage was met. */
+static void what_could_not_be_marked_is_marked_when_it_is_set_aside(void **state)
+{
+	char aside[ASIDE_PATH_SIZE];
+	(void)state;
+
+	write_over(0, "garbage", 7);
+	assert_int_equal(aside_move(path, aside, &err), 0);
+	assert_non_null(strstr(aside, "/queue.db.damaged-2"));
+	assert_true(is_there(aside));
+	assert_false(is_there(path));
+	assert_false(aside_is_marked(path));
+}
+
 static void a_failed_fsync_is_final_and_no_damage(void **state)
 {
 	struct db *db = open_one();
@@ -711,6 +725,7 @@ int main(void)
 		TEST(a_file_without_permission_is_not_damage),
 		TEST(damage_met_on_the_way_is_set_aside_by_the_next_start),
 		TEST(a_set_aside_that_died_between_its_renames_ends_under_the_same_name),
+		TEST(what_could_not_be_marked_is_marked_when_it_is_set_aside),
 		TEST(a_failed_fsync_is_final_and_no_damage),
 		TEST(a_network_file_system_is_refused),
 		TEST(a_reader_sees_commits_and_cannot_write),
