@@ -9,12 +9,13 @@
 #define INFO   "StorePath: " PATH "\n"
 
 /* An input is one of the lines "KIND OPERATION", and then the answers to the connections made. */
-static const char *const kinds[] = { "http", "s3", "attic" };
+static const char *const kinds[] = { "http", "s3", "attic", "cachix" };
 static const char *const operations[] = { "prepare", "find_info", "find_nar", "put_nar", "put_info" };
 
 static const char settings[] = "[cache \"http\"]\nurl = http://127.0.0.1/c\nsign = no\n"
 			       "[cache \"s3\"]\nurl = s3://bucket\nsign = no\nendpoint = http://127.0.0.1\n"
-			       "[cache \"attic\"]\nurl = attic://127.0.0.1/c\nendpoint = http://127.0.0.1\n";
+			       "[cache \"attic\"]\nurl = attic://127.0.0.1/c\nendpoint = http://127.0.0.1\n"
+			       "[cache \"cachix\"]\nurl = cachix://c\nendpoint = http://127.0.0.1\n";
 
 static char path[] = PATH;
 static const struct path_info info = { .path = path, .nar_size = 1 };
@@ -66,6 +67,7 @@ static void open_backends(void)
 {
 	const struct http_options options = { .proxy = "", .token = SECRET }, without_token = { .proxy = "" };
 	const struct cache_config *s3 = &t.config->caches[1], *attic = &t.config->caches[2];
+	const struct cache_config *cachix = &t.config->caches[3];
 	struct error err;
 
 	setenv("AWS_ACCESS_KEY_ID", "id", 1);
@@ -74,6 +76,7 @@ static void open_backends(void)
 	                       &err) == 0);
 	MUST(s3_backend_open(&t.backends[1], &t.loop, t.http, &without_token, s3, STORE, &err) == 0);
 	MUST(attic_backend_open(&t.backends[2], &t.loop, t.http, &options, attic, STORE, &err) == 0);
+	MUST(cachix_backend_open(&t.backends[3], &t.loop, t.http, &options, cachix, STORE, &err) == 0);
 }
 
 static void open_all(void)
@@ -113,14 +116,24 @@ static void start(struct backend *backend, const char *operation, struct backend
 		ops->put_info_start(backend, op, &object, INFO, strlen(INFO));
 }
 
-static void check(const struct backend_op *op, const char *answers, size_t len)
+/* Cachix says where the parts of a NAR go. */
+static bool names_what_failed(const struct backend *backend, const char *text)
+{
+	if (strstr(text, "http://127.0.0.1") != NULL)
+		return true;
+	return backend == t.backends[3] &&
+	       (strstr(text, "PUT http") != NULL || strstr(text, "cachix://c:") != NULL ||
+	        strstr(text, "part 1:") != NULL);
+}
+
+static void check(const struct backend *backend, const struct backend_op *op, const char *answers, size_t len)
 {
 	MUST(t.n_done == 1 && op->call == NULL);
 	MUST(op->sent_bytes <= 1024);
 	if (op->err.kind == ERROR_NONE)
 		return;
 	MUST(!op->found && fuzz_is_plain(op->err.text) && strchr(op->err.text, '\n') == NULL);
-	MUST(strstr(op->err.text, "http://127.0.0.1") != NULL);
+	MUST(names_what_failed(backend, op->err.text));
 	MUST(memmem(answers, len, SECRET, strlen(SECRET)) != NULL || strstr(op->err.text, SECRET) == NULL);
 }
 
@@ -133,7 +146,7 @@ static void run(struct backend *backend, const char *operation, const char *answ
 	start(backend, operation, &op);
 	loop_run(&t.loop);
 	server_hang_up();
-	check(&op, answers, len);
+	check(backend, &op, answers, len);
 }
 
 /* What lies behind the blank and has the name of an operation is done. */
