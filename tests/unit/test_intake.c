@@ -60,6 +60,10 @@ static struct {
 	uint64_t n_bad_told, n_waiting_told;
 } t;
 
+/* What stands still, or fails, until a test says otherwise. */
+static atomic_bool links_wait;
+static bool questions_wait, additions_fail;
+
 static void on_fatal(void *ctx, const struct error *err)
 {
 	(void)ctx;
@@ -220,6 +224,7 @@ static int teardown(void **state)
 	char command[128];
 	(void)state;
 
+	links_wait = questions_wait = additions_fail = false; /* where a test ended in between */
 	if (t.intake != NULL)
 		close_intake();
 	umount2(t.state_dir, MNT_DETACH); /* where a test has made it a disk of its own */
@@ -488,7 +493,7 @@ static void what_is_on_the_caches_and_collected_is_done(void **state)
 	assert_false(is_rooted(OUT));
 }
 
-static atomic_bool links_wait, a_link_waits;
+static atomic_bool a_link_waits;
 int __real_symlink(const char *target, const char *path);
 int __wrap_symlink(const char *target, const char *path);
 
@@ -522,7 +527,6 @@ static void a_root_made_after_all_was_done_does_not_stay(void **state)
 	assert_false(is_rooted(OUT));
 }
 
-static bool questions_wait, additions_fail;
 static struct {
 	struct queue *queue;
 	struct queue_op *op;
