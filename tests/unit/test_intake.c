@@ -238,7 +238,7 @@ static int teardown(void **state)
 static void on_deadline(struct timer *timer)
 {
 	(void)timer;
-	fail_msg("nothing came of it within 10 s");
+	fail_msg("nothing came of it within a minute");
 }
 
 /* Runs the loop until CONDITION; intake's timers would keep it running for ever. */
@@ -247,7 +247,7 @@ static void run_until(bool (*condition)(void))
 	struct timer deadline;
 
 	timer_init(&deadline, &t.loop, on_deadline);
-	timer_set(&deadline, 10000);
+	timer_set(&deadline, 60000); /* of a busy machine */
 	while (!condition())
 		uv_run(&t.loop.uv, UV_RUN_ONCE);
 	timer_close(&deadline, NULL);
@@ -947,7 +947,7 @@ static void spool_many(unsigned first, unsigned n, const char *text)
 	}
 }
 
-#define N_MANY (2 * SPOOL_LISTED + 100)
+#define N_MANY (SPOOL_LISTED + 100)
 
 static bool many_are_taken_in(void)
 {
