@@ -226,6 +226,7 @@ static void on_ready(void *ctx)
 	server_reconfigure(daemon->server, daemon->config);
 	tell_of_lost_queue(daemon);
 	daemon->is_ready = true;
+	daemon->told_starting_mono_ms = 0;
 	housekeeping_begin(daemon);
 	daemon_show_parts(daemon);
 	log_info("ready version=%s caches=%zu socket=%s", NNCACHE_VERSION, daemon->config->n_caches,
@@ -323,9 +324,15 @@ static void on_migrating(void *ctx)
 	tell_starting(ctx, "bringing the queue's schema up to date");
 }
 
+/* Most starts are over at once. */
 static void on_starting(void *ctx)
 {
-	tell_starting(ctx, "looking through the GC roots");
+	struct daemon *daemon = ctx;
+
+	if (daemon->told_starting_mono_ms == 0)
+		daemon->told_starting_mono_ms = clock_mono_ms();
+	else
+		tell_starting(daemon, "looking through the GC roots");
 }
 
 static int open_queue(struct daemon *daemon, struct error *err)

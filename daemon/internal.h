@@ -35,8 +35,8 @@ struct daemon {
 	uint64_t upstreams[CONFIG_MAX_ENDPOINTS];
 
 	uv_signal_t signals[N_SIGNALS];
-	int listen_fd; /* handed in by the service manager, or -1 */
-	uint64_t told_starting_mono_ms;
+	int listen_fd;                  /* handed in by the service manager, or -1 */
+	uint64_t told_starting_mono_ms; /* or when it began; 0: it is ready */
 	struct watchdog watchdog;
 	struct timer housekeeping;
 	unsigned n_housekeepings;
