@@ -21,8 +21,9 @@ static void handover_end(struct intake_handover *h)
 	h->n_new = h->add.n_new;
 	free(h->add_paths);
 	free(h->is_valid);
+	free(h->had_root);
 	h->add_paths = NULL;
-	h->is_valid = NULL;
+	h->is_valid = h->had_root = NULL;
 	crash_point(INTAKE_TAKEN);
 	h->done(h);
 	intake_maybe_closed(intake);
@@ -45,11 +46,17 @@ static bool is_on_its_way(const struct intake *intake, const char *path, const s
 	return resolve_protects(&intake->resolve, path);
 }
 
+bool intake_was_given_up(const struct intake *intake, const struct queue_explained *found)
+{
+	return found->is_wanted && !found->is_protected && intake->spool.n_waiting == 0;
+}
+
 void intake_remove_unprotected(struct intake *intake, const struct queue_explain *explain,
                                const struct intake_handover *except)
 {
 	for (size_t i = 0; i < explain->n_paths; i++)
-		if (!explain->found[i].is_protected && !is_on_its_way(intake, explain->paths[i], except))
+		if ((!explain->found[i].is_wanted || intake_was_given_up(intake, &explain->found[i])) &&
+		    !is_on_its_way(intake, explain->paths[i], except))
 			roots_remove(intake->roots, explain->paths[i]);
 }
 
@@ -60,6 +67,10 @@ static void on_explained(struct queue_op *op)
 	struct intake_handover *h = CONTAINER_OF(op, struct intake_handover, explain.op);
 	struct intake *intake = h->intake;
 
+	/* What was there before is somebody else's, as of what waits in the spool. */
+	for (size_t i = 0; h->err.kind != ERROR_NONE && i < h->explain.n_paths; i++)
+		if (h->had_root[i])
+			h->explain.found[i].is_wanted = h->explain.found[i].is_protected = true;
 	if (op->err.kind == ERROR_NONE)
 		intake_remove_unprotected(intake, &h->explain, h);
 	queue_op_fini(op);
@@ -92,8 +103,19 @@ static bool explain(struct intake_handover *h)
 
 static void unwait(struct intake_handover *h)
 {
-	if (--h->n_waits == 0 && !(h->was_released && explain(h)))
+	bool keeps_root = h->err.kind != ERROR_NONE && h->had_root == NULL;
+
+	if (--h->n_waits == 0 && !(h->was_released && !keeps_root && explain(h)))
 		handover_end(h);
+}
+
+/* H has failed, and is tried again out of the spool, or by a sweep. Its roots may be the only ones of its
+ * paths. */
+static void leave_roots(const struct intake_handover *h)
+{
+	for (struct intake_handover *other = h->intake->handovers; other != NULL; other = other->next)
+		for (size_t i = 0; other->had_root != NULL && i < other->roots_add.n_paths; i++)
+			other->had_root[i] |= hands_over(h, other->roots_add.paths[i]);
 }
 
 static void on_added(struct queue_op *op)
@@ -103,8 +125,9 @@ static void on_added(struct queue_op *op)
 	crash_point(INTAKE_ADDED);
 	if (op->err.kind != ERROR_NONE) {
 		h->err = op->err;
-		/* A hook's protects what is spooled instead, and is for all caches. */
-		h->was_released = h->push;
+		h->was_released = true;
+		if (h->had_root == NULL)
+			leave_roots(h);
 	}
 	queue_op_fini(op);
 	unwait(h);
@@ -165,7 +188,9 @@ static int prepare(struct intake_handover *h, const struct intake *intake)
 
 	h->add_paths = calloc(n, sizeof(h->add_paths[0]));
 	h->is_valid = h->push ? calloc(n, sizeof(bool)) : NULL;
-	if (h->add_paths == NULL || (h->push && h->is_valid == NULL))
+	h->had_root = h->push && !h->is_spooled ? calloc(n, sizeof(bool)) : NULL;
+	if (h->add_paths == NULL || (h->push && h->is_valid == NULL) ||
+	    (h->push && !h->is_spooled && h->had_root == NULL))
 		return error_set(&h->err, ERROR_TRANSIENT, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		const char *path = only_derivation ? h->derivation : h->paths[i];
@@ -175,6 +200,8 @@ static int prepare(struct intake_handover *h, const struct intake *intake)
 			.rank = policy_rank(intake->policy, path, now),
 			.is_derivation = only_derivation,
 		};
+		if (h->had_root != NULL)
+			h->had_root[i] = roots_has_name(intake->roots, store_path_base(path));
 	}
 	h->add = (struct queue_add){
 		.now_unix_s = now,

@@ -50,6 +50,7 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 	size_t n_paths;               /* 0: the outputs of the derivation */
 	uint64_t caches;              /* bits; 0: all */
 	bool push;                    /* nobody protects the paths: each must be valid */
+	bool is_spooled;              /* if it fails, it is tried again: its roots stay */
 	bool force;
 	int64_t request_id; /* out */
 	size_t n_new;       /* out */
@@ -60,6 +61,7 @@ struct intake_handover { /* the caller's until done; texts borrowed until then *
 	struct queue_add_path *add_paths;
 	struct roots_add roots_add;
 	bool *is_valid;
+	bool *had_root;    /* of a push that leaves nothing if it fails; else NULL */
 	bool was_released; /* while it was on its way: is its root wanted? */
 	struct queue_explain explain;
 	unsigned n_waits;

@@ -104,6 +104,9 @@ void intake_tell_roots(struct intake *intake);
 /* Is PATH being handed over, or an output on its way into the queue? Its root must stay, and may not be made
  * yet. */
 bool intake_is_on_its_way(const struct intake *intake, const char *path);
+/* Is it to have no root, so that there is room for others? While files wait in the spool that is not sure:
+ * one may have it handed over once more. */
+bool intake_was_given_up(const struct intake *intake, const struct queue_explained *found);
 /* Removes the roots of what EXPLAIN found to have none, unless another hand-over than EXCEPT makes one just
  * now. To be called from its done. */
 void intake_remove_unprotected(struct intake *intake, const struct queue_explain *explain,

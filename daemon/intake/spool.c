@@ -225,6 +225,7 @@ static void take_in(struct intake *intake, const char *name)
 	file->handover.paths = (const char *const *)file->request.paths;
 	file->handover.n_paths = file->request.n_paths;
 	file->handover.push = file->request.verb == VERB_PUSH;
+	file->handover.is_spooled = true;
 	file->handover.force = file->request.force;
 	intake->spool.has_begun = true;
 	intake->spool.n_running++;

@@ -274,7 +274,7 @@ static bool is_to_go(const struct intake *intake, size_t i)
 
 	if (!intake->sweep.list.entries[i].is_ours)
 		return false;
-	return found->is_wanted ? !found->is_protected
+	return found->is_wanted ? intake_was_given_up(intake, found)
 	                        : intake->resolves && found->caches == QUEUE_CACHES_GONE;
 }
 

@@ -613,6 +613,28 @@ static void what_the_queue_did_not_take_in_leaves_no_root(void **state)
 	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 0);
 }
 
+/* It is all that protects it while its file waits. */
+static void what_the_queue_did_not_take_in_leaves_the_root_that_was_there(void **state)
+{
+	struct intake_handover h = { .paths = only_out, .n_paths = 1, .push = true, .caches = 1 };
+	struct intake_handover spooled = { .paths = only_out, .n_paths = 1, .is_spooled = true };
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	additions_fail = true;
+	t.n_handed_over++;
+	intake_start(t.intake, &spooled, on_handed_over);
+	run_until(is_handed_over);
+	t.n_handed_over++;
+	intake_start(t.intake, &h, on_handed_over);
+	run_until(is_handed_over);
+	additions_fail = false;
+	assert_int_equal(h.err.kind, ERROR_TRANSIENT);
+	close_intake();
+	assert_true(is_rooted(OUT));
+}
+
 static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
 {
 	const char *const paths[] = { OUT, GONE };
@@ -1462,6 +1484,7 @@ int main(void)
 		TEST(a_root_made_after_all_was_done_does_not_stay),
 		TEST(all_hand_overs_of_a_path_hear_of_its_release),
 		TEST(what_the_queue_did_not_take_in_leaves_no_root),
+		TEST(what_the_queue_did_not_take_in_leaves_the_root_that_was_there),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
