@@ -248,15 +248,12 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 	intake_start(intake, &stray->handover, on_stray_taken_in);
 }
 
-/* A clock that was set back makes them: they are no hook's that still runs. */
-static bool is_of_the_future(int64_t made_unix_s)
-{
-	return made_unix_s > clock_unix_s() + YOUNG_S;
-}
-
+/* A clock that was set back makes links of the future: they are no hook's that still runs. */
 static bool is_older(int64_t made_unix_s, int64_t age_s)
 {
-	return clock_unix_s() - made_unix_s >= age_s || is_of_the_future(made_unix_s);
+	int64_t now = clock_unix_s();
+
+	return now - made_unix_s >= age_s || made_unix_s > now + YOUNG_S;
 }
 
 /* At links that are AGE_S old by then. */
@@ -394,9 +391,7 @@ static void on_listed(struct roots_list *list)
 	}
 	for (size_t i = 0; i < list->n_entries; i++) {
 		sweep->paths[i] = list->entries[i].path;
-		/* No hand-over would ever be younger than a link of the future. */
-		sweep->since_unix_s[i] =
-			is_of_the_future(list->entries[i].made_unix_s) ? 0 : list->entries[i].made_unix_s;
+		sweep->since_unix_s[i] = list->entries[i].made_unix_s;
 	}
 	sweep->next = 0;
 	sweep->explain = (struct queue_explain){

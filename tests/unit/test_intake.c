@@ -297,19 +297,15 @@ static bool is_rooted(const char *path)
 	return lstat(link, &st) == 0;
 }
 
-static void make_stray_of(int64_t made_unix_s, const char *name, const char *path)
+static void make_stray(const char *name, const char *path)
 {
-	const struct timespec times[2] = { { .tv_sec = made_unix_s }, { .tv_sec = made_unix_s } };
+	const struct timespec times[2] = { { .tv_sec = clock_unix_s() - 60 },
+		                           { .tv_sec = clock_unix_s() - 60 } };
 	char link[256];
 
 	snprintf(link, sizeof(link), "%s/%s", t.roots_dir, name);
 	assert_int_equal(symlink(path, link), 0);
 	assert_int_equal(utimensat(AT_FDCWD, link, times, AT_SYMLINK_NOFOLLOW), 0);
-}
-
-static void make_stray(const char *name, const char *path)
-{
-	make_stray_of(clock_unix_s() - 60, name, path);
 }
 
 static void spool(const char *text)
@@ -1308,24 +1304,6 @@ static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 	assert_true(is_rooted(OUT)); /* it was handed over again */
 }
 
-/* The clock was set back, and the daemon's own root cannot be made: each sweep finds the hook's. */
-static void a_hooks_root_of_the_future_is_taken_in_once(void **state)
-{
-	char in_the_way[256];
-	(void)state;
-
-	snprintf(in_the_way, sizeof(in_the_way), "%s%s", t.roots_dir, strrchr(OUT, '/'));
-	make(in_the_way);
-	make_stray_of(clock_unix_s() + 86400, "a0000000000000000000000000000000-out.17.4", OUT);
-	open_intake();
-	run_until(all_is_resolved);
-	close_intake();
-	make_stray("b0000000000000000000000000000000-dev.18.4", DEV);
-	open_intake();
-	run_until(dev_is_swept);
-	assert_int_equal(n_requests_for_all(), 2);
-}
-
 static bool many_have_failed(void)
 {
 	assert_in_range(t.intake->sweep.n_running, 0, 256);
@@ -1510,7 +1488,6 @@ int main(void)
 		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
 		TEST(what_is_collected_mends_nothing_below_it),
 		TEST(a_root_that_was_to_make_room_goes_at_the_next_start),
-		TEST(a_hooks_root_of_the_future_is_taken_in_once),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
 		TEST(a_hooks_root_is_taken_in_by_itself_once_the_disk_has_room),
 		TEST(a_root_that_could_not_be_made_is_made_later),
