@@ -372,8 +372,10 @@ struct queue_pause {
 
 /* QUEUE_EXPLAIN: what does the queue know of the GC root of each path? */
 struct queue_explained {
-	bool is_wanted;    /* an unfinished root names it: what none names is a stray */
-	bool is_protected; /* one of them is to have a GC root (I3a) */
+	bool is_wanted; /* an unfinished root names it: what none names is a stray */
+	/* One of them is to have a GC root (I3a); or that of each was given up before this one was made: then
+	 * the queue has forgotten why, as after damage of its log. */
+	bool is_protected;
 	/* One of them is meant for all caches, as a hook's is, and was made since: of an older one somebody
 	 * may have forgotten the job for a cache. */
 	bool is_wanted_by_all;

@@ -528,6 +528,7 @@ static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t
 {
 	STMT(st, q->db,
 	     "SELECT count(*), count(*) FILTER (WHERE t.unprotected = 0),"
+	     " count(*) FILTER (WHERE t.unprotected >= :since),"
 	     " count(*) FILTER (WHERE r.caches IS NULL AND t.enqueued >= :since) FROM root t"
 	     " LEFT JOIN request r ON r.id = t.request WHERE t.path = :path AND t.state IN (0, 1, 2)");
 
@@ -537,8 +538,8 @@ static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t
 		return -1;
 	explain->found[i] = (struct queue_explained){
 		.is_wanted = stmt_int(st, 0) > 0,
-		.is_protected = stmt_int(st, 1) > 0,
-		.is_wanted_by_all = stmt_int(st, 2) > 0,
+		.is_protected = stmt_int(st, 1) > 0 || (stmt_int(st, 0) > 0 && stmt_int(st, 2) == 0),
+		.is_wanted_by_all = stmt_int(st, 3) > 0,
 	};
 	return 0;
 }

@@ -1304,6 +1304,32 @@ static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 	assert_true(is_rooted(OUT)); /* it was handed over again */
 }
 
+/* It was handed over again since, and the queue's log lost that. */
+static void a_root_that_is_younger_than_what_it_made_room_for_stays(void **state)
+{
+	struct queue_unprotect unprotect = { .now_unix_s = clock_unix_s(), .n_max = 10 };
+	struct intake_handover h;
+	sqlite3 *db;
+	(void)state;
+
+	open_intake();
+	run_until(is_ready);
+	begin_hand_over(&h, only_out, 1, NULL);
+	run_until(all_is_resolved);
+	run_op(&unprotect.op, QUEUE_UNPROTECT);
+	queue_op_fini(&unprotect.op);
+	close_intake();
+	db = open_queue_file();
+	assert_int_equal(
+		sqlite3_exec(db, "UPDATE root SET unprotected = unprotected - 100", NULL, NULL, NULL),
+		SQLITE_OK);
+	sqlite3_close(db);
+	open_intake();
+	run_until(is_ready);
+	close_intake();
+	assert_true(is_rooted(OUT));
+}
+
 static bool many_have_failed(void)
 {
 	assert_in_range(t.intake->sweep.n_running, 0, 256);
@@ -1488,6 +1514,7 @@ int main(void)
 		TEST(a_root_that_was_left_goes_to_the_caches_it_was_for),
 		TEST(what_is_collected_mends_nothing_below_it),
 		TEST(a_root_that_was_to_make_room_goes_at_the_next_start),
+		TEST(a_root_that_is_younger_than_what_it_made_room_for_stays),
 		TEST(many_stray_roots_are_taken_in_a_few_at_a_time),
 		TEST(a_hooks_root_is_taken_in_by_itself_once_the_disk_has_room),
 		TEST(a_root_that_could_not_be_made_is_made_later),
