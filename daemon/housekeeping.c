@@ -101,7 +101,7 @@ static void on_time(struct timer *timer)
 {
 	struct daemon *daemon = CONTAINER_OF(timer, struct daemon, housekeeping);
 
-	if (daemon->server != NULL && !daemon->is_closing_parts) {
+	if (daemon->is_ready) {
 		housekeeping_begin(daemon);
 		if (daemon->n_housekeepings++ % PRUNE_EVERY == 0)
 			prune(daemon);

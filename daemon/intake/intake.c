@@ -183,14 +183,14 @@ static void on_rooted(struct roots_add *roots_add)
 static int prepare(struct intake_handover *h, const struct intake *intake)
 {
 	int64_t now = clock_unix_s();
-	bool only_derivation = h->n_paths == 0;
+	bool only_derivation = h->n_paths == 0, leaves_nothing = h->push && !h->is_spooled;
 	size_t n = only_derivation ? 1 : h->n_paths;
 
 	h->add_paths = calloc(n, sizeof(h->add_paths[0]));
 	h->is_valid = h->push ? calloc(n, sizeof(bool)) : NULL;
-	h->had_root = h->push && !h->is_spooled ? calloc(n, sizeof(bool)) : NULL;
+	h->had_root = leaves_nothing ? calloc(n, sizeof(bool)) : NULL;
 	if (h->add_paths == NULL || (h->push && h->is_valid == NULL) ||
-	    (h->push && !h->is_spooled && h->had_root == NULL))
+	    (leaves_nothing && h->had_root == NULL))
 		return error_set(&h->err, ERROR_TRANSIENT, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		const char *path = only_derivation ? h->derivation : h->paths[i];

@@ -77,7 +77,7 @@ void intake_poke(struct intake *intake);
 /* These store paths are not named by any unfinished root: their GC roots go. */
 void intake_released(struct intake *intake, char *const *paths, size_t n_paths);
 uint64_t intake_n_bad_spool_files(const struct intake *intake);
-/* Of the daemon's own that were found before it was ready, and of which the queue knew nothing. */
+/* Of the daemon's own roots that were taken in until now, and of which the queue remembered nothing. */
 uint64_t intake_n_unknown_roots(const struct intake *intake);
 uint64_t intake_n_spool_files(const struct intake *intake); /* that wait, or are being taken in */
 /* NULL, or why the spool cannot be used as it should, and what would be right. */

@@ -39,7 +39,7 @@ struct sweep {
 	struct timer again;
 	bool is_running;
 	bool was_ready;     /* on_ready was called */
-	uint64_t n_unknown; /* strays taken in before that */
+	uint64_t n_unknown; /* the daemon's own roots, taken in, of which the queue remembered nothing */
 	bool lacks_roots;   /* some could not be made: the next sweep tries again */
 	/* the page that is looked at */
 	struct roots_list list;

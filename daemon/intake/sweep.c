@@ -31,6 +31,7 @@ struct stray {
 	struct intake *intake;
 	struct stray *next;
 	uint64_t taken_mono_ms;
+	bool is_unknown; /* the daemon's own, and the queue remembers nothing of it */
 	struct intake_handover handover;
 	char *name, *path;
 	const char *paths[1];
@@ -203,8 +204,8 @@ static void on_stray_taken_in(struct intake_handover *handover)
 	bool is_hooks = strcmp(stray->name, store_path_base(stray->path)) != 0;
 
 	crash_point(SWEEP_TAKEN);
-	if (handover->err.kind == ERROR_NONE && !intake->sweep.was_ready)
-		intake->sweep.n_unknown++;
+	if (handover->err.kind == ERROR_NONE)
+		intake->sweep.n_unknown += stray->is_unknown;
 	if (handover->err.kind == ERROR_NONE)
 		log_info("stray root taken in root=%s", stray->name);
 	else
@@ -222,7 +223,8 @@ static void on_stray_taken_in(struct intake_handover *handover)
 
 /* One of the daemon's own was there for a hand-over, which may have named some caches; what is private must
  * not go to the others for want of a removal. */
-static void enqueue_stray(struct intake *intake, const struct roots_entry *entry, uint64_t caches)
+static void enqueue_stray(struct intake *intake, const struct roots_entry *entry,
+                          const struct queue_explained *found)
 {
 	struct stray *stray = calloc(1, sizeof(*stray));
 
@@ -235,7 +237,8 @@ static void enqueue_stray(struct intake *intake, const struct roots_entry *entry
 		stray_free(stray);
 		return;
 	}
-	stray->handover.caches = entry->is_ours ? caches : 0;
+	stray->is_unknown = entry->is_ours && !found->is_remembered;
+	stray->handover.caches = entry->is_ours ? found->caches : 0;
 	/* Of a hand-over that knew no outputs (floating content-addressed ones) it is the derivation. */
 	if (store_path_is_derivation(stray->path)) {
 		stray->handover.derivation = stray->path;
@@ -321,7 +324,7 @@ static void look_at(struct intake *intake, size_t i)
 	         intake_is_on_its_way(intake, entry->path))
 		look_again_after(sweep, YOUNG_S);
 	else if (!is_explained)
-		enqueue_stray(intake, entry, found->caches);
+		enqueue_stray(intake, entry, found);
 	else if (entry->ours_made_unix_s != 0 && is_older(entry->ours_made_unix_s, SETTLE_S))
 		roots_remove_name(intake->roots, entry->name);
 	else

@@ -379,8 +379,9 @@ struct queue_explained {
 	/* One of them is meant for all caches, as a hook's is, and was made since: of an older one somebody
 	 * may have forgotten the job for a cache. */
 	bool is_wanted_by_all;
-	/* If none is wanted: of the last hand-over that is remembered, as in QUEUE_ADD; 0 too if there is
-	 * none. */
+	/* If no unfinished root names it: was it handed over, as far as is remembered, and for which caches
+	 * the last time, as in QUEUE_ADD? */
+	bool is_remembered;
 	uint64_t caches;
 };
 struct queue_explain {

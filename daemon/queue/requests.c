@@ -544,23 +544,23 @@ static int explain_one(struct queue_db *q, struct queue_explain *explain, size_t
 	return 0;
 }
 
-static int find_last_caches(struct queue_db *q, const char *path, uint64_t *ret, struct error *err)
+static int find_last(struct queue_db *q, const char *path, struct queue_explained *found, struct error *err)
 {
 	STMT(st, q->db,
 	     "SELECT r.caches FROM root t JOIN request r ON r.id = t.request WHERE t.path = :path"
 	     " ORDER BY r.id DESC LIMIT 1");
 	enum stmt_result result;
 
-	*ret = 0;
 	stmt_bind_text(st, ":path", path);
 	result = stmt_step(st, err);
 	if (result == STMT_FAILED)
 		return -1;
+	found->is_remembered = result == STMT_ROW;
 	if (result == STMT_DONE || stmt_is_null(st, 0))
 		return 0;
-	*ret = caches_parse(q, stmt_text(st, 0));
-	if (*ret == 0)
-		*ret = QUEUE_CACHES_GONE;
+	found->caches = caches_parse(q, stmt_text(st, 0));
+	if (found->caches == 0)
+		found->caches = QUEUE_CACHES_GONE;
 	return 0;
 }
 
@@ -571,7 +571,7 @@ int requests_explain(struct queue_db *q, struct queue_op *op)
 	for (size_t i = 0; i < explain->n_paths; i++)
 		if (explain_one(q, explain, i, &op->err) < 0 ||
 		    (!explain->found[i].is_wanted &&
-		     find_last_caches(q, explain->paths[i], &explain->found[i].caches, &op->err) < 0))
+		     find_last(q, explain->paths[i], &explain->found[i], &op->err) < 0))
 			return -1;
 	return 0;
 }

@@ -67,8 +67,7 @@ struct upload {
 	struct error fault;      /* why it is recorded as deferred or failed */
 	bool is_cache_fault;     /* it is an answer of the cache's, or the lack of one */
 	bool is_server_fault;    /* and says nothing of this path */
-	bool is_path_fault; /* its files cannot be read; else, if it is not the cache's, it is this machine's
-	                     */
+	bool is_path_fault;      /* its files cannot be read; if neither, it is this machine's */
 	uint64_t op_began_mono_ms;
 	int64_t started_unix_s;
 

@@ -308,6 +308,14 @@ static void make_stray(const char *name, const char *path)
 	assert_int_equal(utimensat(AT_FDCWD, link, times, AT_SYMLINK_NOFOLLOW), 0);
 }
 
+static void unroot(const char *path)
+{
+	char link[256];
+
+	snprintf(link, sizeof(link), "%s%s", t.roots_dir, strrchr(path, '/'));
+	assert_int_equal(unlink(link), 0);
+}
+
 static void spool(const char *text)
 {
 	struct error err;
@@ -528,6 +536,7 @@ static struct {
 	struct queue_op *op;
 	queue_op_fn done;
 	struct loop_post post;
+	bool was_refused;
 } question; /* the first that waits, or what is refused */
 static void on_refused(struct loop_post *post);
 void __real_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
@@ -545,6 +554,7 @@ void __wrap_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn do
 	question.queue = queue;
 	question.op = op;
 	question.done = done;
+	question.was_refused = false;
 	if (fails)
 		loop_post(&t.loop, &question.post, on_refused);
 }
@@ -554,7 +564,13 @@ static void on_refused(struct loop_post *post)
 {
 	(void)post;
 	error_set(&question.op->err, ERROR_TRANSIENT, "no room");
+	question.was_refused = true;
 	question.done(question.op);
+}
+
+static bool a_hand_over_was_refused(void)
+{
+	return question.was_refused;
 }
 
 static bool somebody_asks(void)
@@ -587,21 +603,27 @@ static void all_hand_overs_of_a_path_hear_of_its_release(void **state)
 	assert_true(is_rooted(OUT)); /* both are unfinished */
 }
 
+static void begin_push(struct intake_handover *h)
+{
+	*h = (struct intake_handover){ .paths = only_out, .n_paths = 1, .push = true, .caches = 1 };
+	t.n_handed_over++;
+	intake_start(t.intake, h, on_handed_over);
+}
+
 /* Nobody would know for which caches it was, and a sweep would send it to all. */
 static void what_the_queue_did_not_take_in_leaves_no_root(void **state)
 {
-	struct intake_handover h = { .paths = only_out, .n_paths = 1, .push = true, .caches = 1 };
+	struct intake_handover push;
 	(void)state;
 
 	open_intake();
 	run_until(is_ready);
 	additions_fail = true;
-	t.n_handed_over++;
-	intake_start(t.intake, &h, on_handed_over);
+	begin_push(&push);
 	run_until(is_handed_over);
 	additions_fail = false;
-	assert_int_equal(h.err.kind, ERROR_TRANSIENT);
-	assert_true(h.is_rooted);
+	assert_int_equal(push.err.kind, ERROR_TRANSIENT);
+	assert_true(push.is_rooted);
 	close_intake();
 	assert_false(is_rooted(OUT));
 	open_intake();
@@ -609,26 +631,32 @@ static void what_the_queue_did_not_take_in_leaves_no_root(void **state)
 	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 0);
 }
 
-/* It is all that protects it while its file waits. */
-static void what_the_queue_did_not_take_in_leaves_the_root_that_was_there(void **state)
+/* It is all that protects what a hook spooled, before the push or while it is at work. */
+static void what_the_queue_did_not_take_in_leaves_the_root_of_another(void **state)
 {
-	struct intake_handover h = { .paths = only_out, .n_paths = 1, .push = true, .caches = 1 };
-	struct intake_handover spooled = { .paths = only_out, .n_paths = 1, .is_spooled = true };
+	struct intake_handover push, hooks;
 	(void)state;
 
-	open_intake();
-	run_until(is_ready);
-	additions_fail = true;
-	t.n_handed_over++;
-	intake_start(t.intake, &spooled, on_handed_over);
-	run_until(is_handed_over);
-	t.n_handed_over++;
-	intake_start(t.intake, &h, on_handed_over);
-	run_until(is_handed_over);
-	additions_fail = false;
-	assert_int_equal(h.err.kind, ERROR_TRANSIENT);
-	close_intake();
-	assert_true(is_rooted(OUT));
+	for (int at_once = 0; at_once <= 1; at_once++) {
+		open_intake();
+		run_until(is_ready);
+		additions_fail = true;
+		links_wait = at_once;
+		begin_hand_over(&hooks, only_out, 1, NULL);
+		if (!at_once)
+			run_until(is_handed_over);
+		begin_push(&push);
+		if (at_once)
+			run_until(a_hand_over_was_refused);
+		links_wait = false;
+		run_until(is_handed_over);
+		additions_fail = false;
+		assert_int_equal(hooks.err.kind, ERROR_TRANSIENT);
+		assert_int_equal(push.err.kind, ERROR_TRANSIENT);
+		close_intake();
+		assert_true(is_rooted(OUT));
+		unroot(OUT);
+	}
 }
 
 static void a_push_of_what_is_not_valid_is_refused_as_a_whole(void **state)
@@ -1103,6 +1131,7 @@ static void what_a_lost_queue_had_acknowledged_is_taken_in_before_it_serves(void
 	open_intake();
 	run_until(is_ready);
 	assert_int_equal(n_roots(ROOT_RESOLVING) + n_roots(ROOT_QUEUED), 1);
+	assert_int_equal(intake_n_unknown_roots(t.intake), 1);
 	assert_true(is_rooted(OUT));
 }
 
@@ -1250,8 +1279,8 @@ static void a_root_that_was_left_goes_to_the_caches_it_was_for(void **state)
 	open_intake();
 	run_until(out_is_queued_again);
 	finish_all();
-	assert_int_equal(intake_n_unknown_roots(t.intake), 1);
-	assert_false(is_rooted(OUT)); /* the cache has it */
+	assert_int_equal(intake_n_unknown_roots(t.intake), 0); /* it is remembered */
+	assert_false(is_rooted(OUT));                          /* the cache has it */
 	assert_int_equal(n_roots(ROOT_DONE), 2);
 	assert_int_equal(n_requests_for_all(), 0);
 }
@@ -1488,7 +1517,7 @@ int main(void)
 		TEST(a_root_made_after_all_was_done_does_not_stay),
 		TEST(all_hand_overs_of_a_path_hear_of_its_release),
 		TEST(what_the_queue_did_not_take_in_leaves_no_root),
-		TEST(what_the_queue_did_not_take_in_leaves_the_root_that_was_there),
+		TEST(what_the_queue_did_not_take_in_leaves_the_root_of_another),
 		TEST(a_push_of_what_is_not_valid_is_refused_as_a_whole),
 		TEST(a_root_stays_while_its_path_is_handed_over_again),
 		TEST(a_root_made_by_a_second_hand_over_is_not_released_by_the_first),
