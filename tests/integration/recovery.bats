@@ -98,6 +98,20 @@ age_roots() {
 	all_arrive
 }
 
+@test "a reload that finds no queue answers when all roots are in the new one" {
+	start_daemon
+	python3 - "$T/var/gcroots/nncache" "$T/store" <<-END
+		import os, sys
+		for i in range(10000):
+		    os.symlink("%s/%032d-x" % (sys.argv[2], i), "%s/%032d-x" % (sys.argv[1], i))
+	END
+	rm "$T/state/queue.db"*
+	touch "$T/state/spool/17000000000000000000.1.req.bad" # which is news before that
+	kill -HUP "$(pid_of nncached)"
+	wait_until 10 says reloading
+	status_is '.queue.unfinished == 10000'
+}
+
 @test "a queue of a newer version is refused, and left where it is" {
 	start_daemon
 	stop_daemon
