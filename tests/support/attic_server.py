@@ -3,10 +3,12 @@
 come out wrong. It keeps what it is sent in memory, and serves it as a binary cache that it signs itself.
 
     attic_server.py [--token TOKEN] [--cache NAME] [--store-dir DIR] [--upstream-key NAME]... [--log FILE]
+        [--root DIR]
 
 Prints "PORT PUBLIC-KEY\\n" once it listens. `Authorization: Bearer TOKEN` may pull and push; `Bearer TOKEN-ro`
 may only pull. The cache is readable without one, as a public cache is. It says that what cache.nixos.org-1 and
-each --upstream-key signed need not be sent, and takes it if it is.
+each --upstream-key signed need not be sent, and takes it if it is. With --root there is a cache of each name that
+is asked for, and what it takes is also put below DIR/NAME, as files of a binary cache.
 
 POST /_test/mode with one of these words changes how it behaves from then on:
 
@@ -35,7 +37,7 @@ import threading
 from http.server import ThreadingHTTPServer
 
 import own_cache
-from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32
+from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32, put_files
 
 PREAMBLE_MAX = 1 << 20
 FIELDS = {"cache": str, "store_path_hash": str, "store_path": str, "references": list, "system": (str, type(None)),
@@ -51,10 +53,11 @@ class Refusal(Exception):
 
 
 class Cache:
-    def __init__(self, args):
-        self.name, self.token, self.store_dir = args.cache, args.token, args.store_dir
+    def __init__(self, args, name, key):
+        self.name, self.token, self.store_dir = name, args.token, args.store_dir
         self.upstream_keys = args.upstream_key
-        self.key = Key(f"{args.cache}-1")
+        self.root = args.root and os.path.join(args.root, name)
+        self.key = key
         self.lock = threading.Lock()
         self.mode = "ok"
         self.paths = {}  # hash part: info with "nar"
@@ -89,6 +92,10 @@ class Cache:
             is_new = all(nar is not other["nar"] and info["nar_hash"] != other["nar_hash"]
                          for other in self.paths.values())
             self.paths[info["store_path_hash"]] = dict(info, nar=nar)
+        if self.root is not None:
+            hash_part = info["store_path_hash"]
+            put_files(self.root, [(f"nar/{hash_part}.nar", nar),
+                                  (f"{hash_part}.narinfo", self.narinfo(hash_part).encode())])
         return "Uploaded" if is_new else "Deduplicated"
 
     def narinfo(self, hash_part):
@@ -126,16 +133,20 @@ class Handler(own_cache.Handler):
         if right == "push" and token != cache.token:
             raise Refusal(403, "AccessError", "User does not have permission to complete this action.")
 
-    def must_be_cache(self, name):
-        if name != self.server.cache.name:
+    def cache_of(self, name):
+        server = self.server
+        if name == server.cache.name:
+            return server.cache
+        if server.args.root is None or not re.fullmatch("[A-Za-z0-9-]+", str(name)):
             raise Refusal(404, "NoSuchCache", "The requested cache does not exist.")
+        with server.lock:
+            return server.others.setdefault(name, Cache(server.args, name, server.cache.key))
 
     def api_get(self, path):
-        cache = self.server.cache
         if not path.startswith("cache-config/"):
             raise Refusal(404, "NotFound", "Not found.")
         self.permit("pull")
-        self.must_be_cache(path[len("cache-config/"):])
+        cache = self.cache_of(path[len("cache-config/"):])
         here = f"http://127.0.0.1:{self.server.server_address[1]}/"
         self.answer(200, json.dumps({
             "substituter_endpoint": f"{here}{cache.name}",
@@ -156,21 +167,19 @@ class Handler(own_cache.Handler):
         if self.headers.get("Content-Type") != "application/json":
             self.answer(415, "Expected request with `Content-Type: application/json`", "text/plain")
             return
-        self.must_be_cache(question["cache"])
+        cache = self.cache_of(question["cache"])
         self.permit("push")
         hashes = question["store_path_hashes"]
         if set(question) != {"cache", "store_path_hashes"} or len(set(hashes)) != len(hashes) or not all(
                 re.fullmatch(f"[{NIX32}]{{32}}", text) for text in hashes):
             self.answer(422, "Failed to deserialize the JSON body into the target type", "text/plain")
             return
-        cache = self.server.cache
         with cache.lock:
             cache.n_lookups += 1
             missing = [text for text in hashes if text not in cache.paths]
         self.answer(200, json.dumps({"missing_paths": missing}))
 
     def api_upload(self):
-        cache = self.server.cache
         self.permit("push")
         size, chunks, data = self.headers.get("X-Attic-Nar-Info-Preamble-Size"), self.chunks(), bytearray()
         if "X-Attic-Nar-Info" in self.headers:
@@ -188,7 +197,7 @@ class Handler(own_cache.Handler):
                 info = json.loads(data[:int(size)])
             except ValueError:
                 raise Refusal(400, "RequestError", "Invalid preamble") from None
-        self.must_be_cache(info.get("cache"))
+        cache = self.cache_of(info.get("cache"))
         cache.check_info(info)
         nar, digest = bytearray(data[int(size):]), hashlib.sha256()
         for chunk in chunks:
@@ -291,10 +300,12 @@ def main():
     parser.add_argument("--store-dir", default="/nix/store")
     parser.add_argument("--upstream-key", action="append", default=["cache.nixos.org-1"])
     parser.add_argument("--log")
+    parser.add_argument("--root")
     args = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.cache = Cache(args)
+    server.args = args
+    server.cache, server.others = Cache(args, args.cache, Key(f"{args.cache}-1")), {}
     server.lock = server.cache.lock
     server.log = open(args.log, "w", encoding="utf-8") if args.log else None
     print(server.server_address[1], server.cache.key.public, flush=True)

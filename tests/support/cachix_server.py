@@ -3,12 +3,13 @@
 described to be. Keeps all in memory.
 
     cachix_server.py [--token TOKEN] [--cache NAME] [--store-dir DIR] [--public-key BASE64] [--log FILE]
-        [--signature TEXT]
+        [--signature TEXT] [--root DIR]
 
 Prints "PORT PUBLIC-KEY\\n" once it listens: the API is at http://127.0.0.1:PORT/api/v1, the cache at
 http://127.0.0.1:PORT/cache. `Bearer TOKEN` may write, `Bearer TOKEN-ro` may read. With --public-key, signatures
 must come with the paths and be of that key; without, the server signs and must be sent none. The signatures of
-the storage's URLs begin with TEXT.
+the storage's URLs begin with TEXT. With --root there is a cache of each name that is asked for, and what it
+takes is also put below DIR/NAME, as files of a binary cache.
 
 Verified: every field, hash and size of what is said of a path, against the bytes that came; that parts are of
 equal size, of 5 MiB at least but for the last, each with its MD5, in order, with the ETags that the storage
@@ -40,6 +41,7 @@ import base64
 import ctypes
 import hashlib
 import json
+import os
 import re
 import threading
 import urllib.parse
@@ -47,7 +49,7 @@ import uuid
 from http.server import ThreadingHTTPServer
 
 import own_cache
-from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32
+from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32, put_files
 
 HASHES_MAX = 32768
 PART_MIN = 5 << 20
@@ -79,10 +81,11 @@ class Upload:
 
 
 class Cache:
-    def __init__(self, args):
-        self.name, self.token, self.store_dir, self.public = args.cache, args.token, args.store_dir, args.public_key
+    def __init__(self, args, name, key):
+        self.name, self.token, self.store_dir, self.public = name, args.token, args.store_dir, args.public_key
         self.signature = args.signature
-        self.key = Key(f"{args.cache}.cachix.org-1")
+        self.root = args.root and os.path.join(args.root, name)
+        self.key = key
         self.lock = threading.Lock()
         self.mode = "ok"
         self.uploads, self.urls = {}, {}  # nar id: Upload; secret: (upload, part, md5, expired)
@@ -141,6 +144,10 @@ class Cache:
                 self.dangling.append(base)
             self.paths[info["cStoreHash"]] = dict(info, file=file, base=base, sig=sig)
             del self.uploads[upload.nar_id]
+        narinfo = self.narinfo(info["cStoreHash"])
+        if self.root is not None and narinfo is not None:
+            put_files(self.root, [(f"nar/{info['cFileHash']}.nar.zst", file),
+                                  (f"{info['cStoreHash']}.narinfo", narinfo.encode())])
 
     def has_closure(self, hash_part, seen=None):
         seen = set() if seen is None else seen
@@ -162,6 +169,15 @@ class Cache:
 
 
 class Handler(own_cache.Handler):
+    @property
+    def cache(self):
+        """The one that the path names, if there is one of that name."""
+        server, found = self.server, re.match("/(?:api/v1/cache|storage)/([A-Za-z0-9-]+)", self.path)
+        if found is None or server.args.root is None or found[1] == server.cache.name:
+            return server.cache
+        with server.lock:
+            return server.others.setdefault(found[1], Cache(server.args, found[1], server.cache.key))
+
     def refuse(self, refusal):
         self.close_connection = True
         self.answer(refusal.status, refusal.text, refusal.content_type, headers=list(refusal.headers))
@@ -195,7 +211,7 @@ class Handler(own_cache.Handler):
     do_HEAD = do_GET
 
     def get(self):
-        cache, path = self.server.cache, self.path
+        cache, path = self.cache, self.path
         if path == "/_test/state":
             with cache.lock:
                 state = {"paths": sorted(info["base"] for info in cache.paths.values()), "dangling": cache.dangling,
@@ -217,7 +233,7 @@ class Handler(own_cache.Handler):
             raise Refusal(404, "Not found")
 
     def serve(self, name):
-        cache = self.server.cache
+        cache = self.cache
         narinfo = cache.narinfo(name[:32]) if name.endswith(".narinfo") else None
         file = next((info["file"] for info in cache.paths.values() if name == f"nar/{info['cFileHash']}.nar.zst"), None)
         if name == "nix-cache-info":
@@ -231,7 +247,7 @@ class Handler(own_cache.Handler):
 
     def api(self, right):
         """May this request be? Also answers as the mode says."""
-        cache, token = self.server.cache, self.headers.get("Authorization", "")
+        cache, token = self.cache, self.headers.get("Authorization", "")
         where = urllib.parse.urlsplit(self.path).path
         unknown = Refusal(401, f"Binary cache {cache.name} doesn't exist or you're not authorized to access it. ({token})")
         if cache.mode == "problem":
@@ -253,7 +269,7 @@ class Handler(own_cache.Handler):
         self.guarded(self.post)
 
     def post(self):
-        cache = self.server.cache
+        cache = self.cache
         if self.path == "/_test/mode":
             cache.mode = self.body(100).decode().strip()
             self.answer(200, "{}")
@@ -272,7 +288,7 @@ class Handler(own_cache.Handler):
             raise Refusal(404, "Not found")
 
     def missing(self):
-        cache, hashes = self.server.cache, self.json_body(2 << 20)
+        cache, hashes = self.cache, self.json_body(2 << 20)
         if not isinstance(hashes, list) or not all(
                 isinstance(text, str) and re.fullmatch(f"[{NIX32}]{{32}}", text) for text in hashes):
             raise Refusal(400, "Error in $: expected hashes")
@@ -287,7 +303,7 @@ class Handler(own_cache.Handler):
         self.empty_body()
         if query != {"compression": ["zst"]}:
             raise Refusal(400, f"query: {query}")
-        upload, cache = Upload(), self.server.cache
+        upload, cache = Upload(), self.cache
         with cache.lock:
             cache.uploads[upload.nar_id] = upload
             cache.n_uploads += 1
@@ -298,7 +314,7 @@ class Handler(own_cache.Handler):
         self.answer(200, json.dumps({"narId": upload.nar_id, "uploadId": upload.id}))
 
     def of_upload(self, upload, what, query):
-        cache = self.server.cache
+        cache = self.cache
         if upload is None or query.get("uploadId") != [upload.id]:
             raise Refusal(404, "NoSuchUpload")
         if what == "complete" and set(query) == {"uploadId"}:
@@ -318,7 +334,7 @@ class Handler(own_cache.Handler):
             raise Refusal(404, "Not found")
 
     def part_url(self, upload, number, question):
-        cache, secret = self.server.cache, self.server.cache.signature + uuid.uuid4().hex
+        cache, secret = self.cache, self.cache.signature + uuid.uuid4().hex
         if set(question) != {"contentMD5"} or len(base64.b64decode(question["contentMD5"], validate=True)) != 16:
             raise Refusal(400, "contentMD5")
         if not 1 <= number <= 10000:
@@ -330,20 +346,20 @@ class Handler(own_cache.Handler):
         here = f"http://127.0.0.1:{self.server.server_address[1]}"
         if cache.mode == "bad-url":
             here = "ftp://127.0.0.1"
-        self.answer(200, json.dumps({"uploadUrl": f"{here}/storage/{upload.nar_id}?X-Amz-Signature={secret}"}))
+        self.answer(200, json.dumps({"uploadUrl": f"{here}/storage/{cache.name}/{upload.nar_id}?X-Amz-Signature={secret}"}))
 
     def do_PUT(self):
         self.guarded(self.put)
 
     def put(self):
         """The storage: what a signed URL allows, and no more."""
-        cache, url = self.server.cache, urllib.parse.urlsplit(self.path)
+        cache, url = self.cache, urllib.parse.urlsplit(self.path)
         secret = urllib.parse.parse_qs(url.query).get("X-Amz-Signature", [""])[0]
         upload, number, md5, mode = cache.urls.get(secret, (None, None, None, None))
         denied = "<Error><Code>AccessDenied</Code><Message>%s</Message></Error>"
         with cache.lock:
             cache.n_puts += 1
-        if upload is None or url.path != f"/storage/{upload.nar_id}" or "Authorization" in self.headers:
+        if upload is None or url.path != f"/storage/{cache.name}/{upload.nar_id}" or "Authorization" in self.headers:
             raise Refusal(403, denied % "Access Denied", "application/xml")
         if mode == "repeat":
             raise Refusal(307, f"{secret}: not known: {self.path}", headers=[("Location", f"http://127.0.0.1:1/{secret}")])
@@ -377,10 +393,12 @@ def main():
     parser.add_argument("--public-key")
     parser.add_argument("--signature", default="")
     parser.add_argument("--log")
+    parser.add_argument("--root")
     args = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.cache = Cache(args)
+    server.args = args
+    server.cache, server.others = Cache(args, args.cache, Key(f"{args.cache}.cachix.org-1")), {}
     server.lock = threading.Lock()
     server.log = open(args.log, "w", encoding="utf-8") if args.log else None
     print(server.server_address[1], server.cache.key.public, flush=True)

@@ -59,6 +59,15 @@ def fingerprint(path, nar_hash, nar_size, references):
     return ";".join(["1", path, nar_hash, str(nar_size), ",".join(references)])
 
 
+def put_files(root, files):
+    """Puts FILES, pairs of a name and what it holds, below ROOT: the last one when all others are there."""
+    for name, data in files:
+        path = os.path.join(root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+
+
 class Incomplete(Exception):
     """The client went away in the middle of its body."""
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -80,7 +81,7 @@ static void python_start(struct test_server *server, const char *script, const c
 {
 	const char *argv[20] = { "python3", script, "--root", NULL, "--log" };
 	size_t n = 6;
-	char line[16] = "";
+	char line[256] = ""; /* begins with the port */
 	int out;
 
 	server_prepare(server);
@@ -105,6 +106,16 @@ void cache_server_start(struct test_server *server, const char *const *extra)
 void s3_server_start(struct test_server *server)
 {
 	python_start(server, TEST_SUPPORT_DIR "/s3_server.py", NULL);
+}
+
+void attic_server_start(struct test_server *server)
+{
+	python_start(server, TEST_SUPPORT_DIR "/attic_server.py", NULL);
+}
+
+void cachix_server_start(struct test_server *server)
+{
+	python_start(server, TEST_SUPPORT_DIR "/cachix_server.py", NULL);
 }
 
 /* A port that was free a moment ago. */
@@ -176,6 +187,38 @@ bool nginx_start(struct test_server *server, const char *cert)
 		wait_ms(10);
 	}
 	return true;
+}
+
+static bool is_serving(const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool is;
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+	is = connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
+	close(fd);
+	return is;
+}
+
+void nix_daemon_start(struct test_server *server, const char *dir)
+{
+	char store[128], socket_is[128], config[128], home[128];
+	const char *argv[] = { "env",  "-u", "LISTEN_FDS", store, socket_is,
+		               config, home, "sh",         "-c",  "exec nix-daemon 2> \"$HOME/log\"",
+		               NULL };
+
+	memset(server, 0, sizeof(*server));
+	snprintf(server->dir, sizeof(server->dir), "%s", dir);
+	snprintf(store, sizeof(store), "NIX_REMOTE=local?root=%s", dir);
+	snprintf(socket_is, sizeof(socket_is), "NIX_DAEMON_SOCKET_PATH=%s/nix-daemon", dir);
+	snprintf(config, sizeof(config), "NIX_CONF_DIR=%s", dir);
+	snprintf(home, sizeof(home), "HOME=%s", dir);
+	server->pid = spawn(argv, NULL);
+	for (int i = 0; !is_serving(strchr(socket_is, '=') + 1); i++) {
+		assert_true(i < 500);
+		wait_ms(10);
+	}
 }
 
 void test_server_stop(struct test_server *server)

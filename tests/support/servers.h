@@ -25,6 +25,12 @@ void run_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cache_server_start(struct test_server *server, const char *const *extra);
 /* Its objects lie in root/BUCKET/KEY. */
 void s3_server_start(struct test_server *server);
+/* Each name that is asked for is a cache, whose objects lie in root/NAME; the token is "open-sesame". */
+void attic_server_start(struct test_server *server);
+void cachix_server_start(struct test_server *server);
+/* A nix-daemon of the store "local?root=DIR", which is there already; its socket is DIR/nix-daemon. DIR is
+ * from scratch_make, and goes with the server. */
+void nix_daemon_start(struct test_server *server, const char *dir);
 /* False: nginx is not installed. With CERT (a PEM with certificate and key) it speaks TLS and
  * HTTP/2. */
 bool nginx_start(struct test_server *server, const char *cert);

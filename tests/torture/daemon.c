@@ -1,7 +1,9 @@
-/* The whole daemon, its own main(), with a store, a cache of files or on a web server, files in the spool
- * and a root that a hook left. While it runs, another thread, in which nothing fails, hands paths over, asks
- * for the status, and in the end stops it. Then a daemon in which nothing fails, two days later, must bring
- * everything that was acknowledged to the cache, and leave no root behind. */
+/* The whole daemon, its own main(), with a store of its own or of nix-daemon, a cache of files or on a web
+ * server, files in the spool and a root that a hook left. While it runs, another thread, in which nothing
+ * fails, hands paths over, asks for the status, and in the end stops it. Then a daemon in which nothing
+ * fails, two days later, must bring everything that was acknowledged to the cache, and leave no root behind.
+ * How it starts is the same for all kinds of caches: with the others nothing fails until it serves, and it
+ * has nothing to do before. */
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -24,12 +26,22 @@
 
 #define LATER_S   (2 * 86400)
 #define PATIENT_S 40
+#define TOKEN     "open-sesame\n"
+#define KEY       "signing-key-file = %s/key.secret\n"
+#define AWS_KEYS                                       \
+	"[default]\naws_access_key_id = AKIDEXAMPLE\n" \
+	"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n"
+
+/* What the queue does is much alike for all of them. */
+#define OURS                                                                                          \
+	(1u << FAIL_MEMORY | 1u << FAIL_OPEN | 1u << FAIL_READ | 1u << FAIL_WRITE | 1u << FAIL_SYNC | \
+	 1u << FAIL_NAME | 1u << FAIL_THREAD)
 
 int nncached_main(int argc, char **argv);
 
 /* What is acknowledged: by the daemon; or before it ran, by a file in the spool and by a root. */
 static const char *const paths[] = { NIX_A, NIX_LATE, NIX_SPARE, NIX_OUT, NIX_B, NIX_BIG };
-enum { MARK_FIRST, MARK_SECOND, MARK_IN_SPOOL, MARK_OUTPUT_OF_SPOOL, MARK_ROOT, MARK_BIG_IN_SPOOL };
+enum { MARK_FIRST, MARK_SECOND, MARK_IN_SPOOL, MARK_OUTPUT_OF_SPOOL, MARK_ROOT, MARK_BIG };
 
 /* ---- a client ---------------------------------------------------------------------------------------- */
 
@@ -38,6 +50,8 @@ struct driver {
 	struct torture_ledger *ledger;
 	bool is_patient; /* the daemon is whole: it must do everything */
 	bool reloads;    /* between the two hand-overs */
+	bool arms;       /* nothing fails before the first one */
+	size_t second;   /* the mark of what is handed over then; 0: MARK_SECOND */
 	atomic_bool is_over;
 	pthread_t thread;
 };
@@ -132,7 +146,7 @@ static bool wait_until(struct driver *driver, bool (*is_so)(const struct driver 
 	while (!driver->is_over && clock_mono_ms() < end) {
 		if (is_so(driver))
 			return true;
-		poll(NULL, 0, 20); /* to answer is most of what an idle daemon does */
+		poll(NULL, 0, driver->arms ? 100 : 20); /* to answer is most of what an idle daemon does */
 	}
 	return false;
 }
@@ -141,6 +155,7 @@ static void *drive(void *arg)
 {
 	struct driver *driver = arg;
 	struct torture_ledger *ledger = driver->ledger;
+	size_t second = driver->second != 0 ? driver->second : MARK_SECOND;
 
 	fail_spare(true);
 	/* Whatever fails, it serves or ends. */
@@ -153,12 +168,14 @@ static void *drive(void *arg)
 		if (!wait_until(driver, is_done, PATIENT_S * 1000))
 			torture_fail("what was acknowledged is not on the cache, or a root was left");
 	} else {
+		if (driver->arms)
+			fail_arm(&ledger->plan);
 		if (is_acknowledged(driver, "enqueue", NIX_A))
 			ledger->marks[MARK_FIRST] = 1;
 		if (driver->reloads)
 			kill(getpid(), SIGHUP);
-		if (is_acknowledged(driver, "push", NIX_LATE))
-			ledger->marks[MARK_SECOND] = 1;
+		if (is_acknowledged(driver, "push", paths[second]))
+			ledger->marks[second] = 1;
 		/* What was put off for longer is the next daemon's. */
 		wait_until(driver, is_drained, 300);
 		wait_until(driver, is_idle, 3000);
@@ -179,12 +196,35 @@ static void spool(const char *dir, const char *request)
 		torture_fail("%s", err.text);
 }
 
-static void prepare_for(const char *dir, const char *url, bool with_big)
+/* CACHE: the lines of its section. */
+static void configure_with(const char *dir, const char *store, const char *cache)
 {
-	char text[PATH_MAX], path[PATH_MAX];
+	char text[PATH_MAX * 2], path[PATH_MAX];
 
-	nix_make(dir, with_big);
 	world_make_dir(dir, "state/spool");
+	snprintf(
+		text, sizeof(text),
+		"[daemon]\nstore = %s\nsocket = %s/socket\nstate-dir = %s/state\nspool-dir = %s/state/spool\n"
+		"gcroots-dir = %s/nix/var/nix/gcroots/nncache\npack-jobs = 1\n"
+		"[cache \"main\"]\nupstreams =\n%s",
+		store, dir, dir, dir, dir, cache);
+	snprintf(path, sizeof(path), "%s/nncache.conf", dir);
+	world_write(path, text, strlen(text));
+}
+
+static void configure(const char *dir, const char *cache)
+{
+	char store[PATH_MAX];
+
+	snprintf(store, sizeof(store), "local?root=%s", dir);
+	configure_with(dir, store, cache);
+}
+
+/* What earlier lives of daemon and hooks left. */
+static void leave_work(const char *dir, bool with_big)
+{
+	char path[PATH_MAX];
+
 	spool(dir, "nncache 1 enqueue\npath " NIX_SPARE "\nend\n");
 	spool(dir, "nncache 1 enqueue\nderivation " NIX_DRV "\nend\n");
 	if (with_big)
@@ -192,51 +232,116 @@ static void prepare_for(const char *dir, const char *url, bool with_big)
 	snprintf(path, sizeof(path), "%s/nix/var/nix/gcroots/nncache/%s.1.1", dir, store_path_base(NIX_B));
 	if (symlink(NIX_B, path) < 0)
 		torture_fail("%s: %s", path, strerror(errno));
-	snprintf(text, sizeof(text),
-	         "[daemon]\nstore = local?root=%s\nsocket = %s/socket\nstate-dir = %s/state\n"
-	         "spool-dir = %s/state/spool\ngcroots-dir = %s/nix/var/nix/gcroots/nncache\npack-jobs = 1\n"
-	         "[cache \"main\"]\nurl = %s\nupstreams =\nsigning-key-file = %s/key.secret\n",
-	         dir, dir, dir, dir, dir, url, dir);
-	snprintf(path, sizeof(path), "%s/nncache.conf", dir);
-	world_write(path, text, strlen(text));
 }
 
 static void prepare(const char *dir)
 {
-	char url[PATH_MAX];
+	char cache[PATH_MAX];
 
+	nix_make(dir, 0);
 	world_make_dir(dir, "cache");
-	snprintf(url, sizeof(url), "file://%s/cache", dir);
-	prepare_for(dir, url, false);
+	snprintf(cache, sizeof(cache), "url = file://%s/cache\n" KEY, dir, dir);
+	configure(dir, cache);
+	leave_work(dir, false);
 }
 
-static struct test_server web;
+static struct test_server web, s3, attic, cachix, nix_daemon;
 
-/* One server for all: each world has a directory of its own there. */
-static void prepare_on_web(const char *dir, bool with_big)
+/* A store that all worlds share, of a nix-daemon; roots are not its business. */
+static void prepare_nix_daemon(const char *dir)
 {
-	char path[PATH_MAX], files[PATH_MAX], url[PATH_MAX], name[64];
+	char store[PATH_MAX], cache[PATH_MAX];
+
+	nix_make_key(dir);
+	world_make_dir(dir, "nix/var/nix/gcroots/nncache");
+	world_make_dir(dir, "cache");
+	snprintf(store, sizeof(store), "unix://%s/nix-daemon?root=%s", nix_daemon.dir, nix_daemon.dir);
+	snprintf(cache, sizeof(cache), "url = file://%s/cache\n" KEY, dir, dir);
+	configure_with(dir, store, cache);
+	leave_work(dir, false);
+}
+
+/* One server for all: each world has a directory of its own there, DIR/cache, called NAME. */
+static void make_place(const struct test_server *server, const char *dir, char name[64])
+{
+	char path[PATH_MAX], files[PATH_MAX];
 	struct timespec now;
 
 	__real_clock_gettime(CLOCK_MONOTONIC, &now);
-	snprintf(name, sizeof(name), "%d.%ld.%ld", (int)getpid(), (long)now.tv_sec, now.tv_nsec);
-	world_make_dir(web.root, name);
-	snprintf(files, sizeof(files), "%s/%s", web.root, name);
+	snprintf(name, 64, "w%d-%ld-%ld", (int)getpid(), (long)now.tv_sec, now.tv_nsec);
+	world_make_dir(server->root, name);
+	snprintf(files, sizeof(files), "%s/%s", server->root, name);
 	snprintf(path, sizeof(path), "%s/cache", dir);
 	if (symlink(files, path) < 0)
 		torture_fail("%s: %s", path, strerror(errno));
-	snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok/%s", web.port, name);
-	prepare_for(dir, url, with_big);
+}
+
+static void write_secret(const char *dir, const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/secret", dir);
+	world_write(path, text, strlen(text));
+	chmod(path, 0600); /* or the daemon does not take it */
+}
+
+static void prepare_on_web(const char *dir, size_t big_bytes)
+{
+	char name[64], cache[PATH_MAX];
+
+	nix_make(dir, big_bytes);
+	make_place(&web, dir, name);
+	snprintf(cache, sizeof(cache), "url = http://127.0.0.1:%u/ok/%s\n" KEY, web.port, name, dir);
+	configure(dir, cache);
+	leave_work(dir, big_bytes > 0);
 }
 
 static void prepare_http(const char *dir)
 {
-	prepare_on_web(dir, false);
+	prepare_on_web(dir, 0);
 }
 
 static void prepare_big(const char *dir)
 {
-	prepare_on_web(dir, true);
+	prepare_on_web(dir, NIX_BIG_BYTES);
+}
+
+static void prepare_s3(const char *dir)
+{
+	char name[64], cache[PATH_MAX];
+
+	nix_make(dir, NIX_PARTS_BYTES);
+	make_place(&s3, dir, name);
+	write_secret(dir, AWS_KEYS);
+	snprintf(cache, sizeof(cache),
+	         "url = s3://%s\nendpoint = http://127.0.0.1:%u\ntoken-file = %s/secret\n" KEY, name, s3.port,
+	         dir, dir);
+	configure(dir, cache);
+}
+
+static void prepare_attic(const char *dir)
+{
+	char name[64], cache[PATH_MAX];
+
+	nix_make(dir, 0);
+	make_place(&attic, dir, name);
+	write_secret(dir, TOKEN);
+	snprintf(cache, sizeof(cache), "url = attic+http://127.0.0.1:%u/%s\ntoken-file = %s/secret\n" KEY,
+	         attic.port, name, dir, dir);
+	configure(dir, cache);
+}
+
+static void prepare_cachix(const char *dir)
+{
+	char name[64], cache[PATH_MAX];
+
+	nix_make(dir, 0);
+	make_place(&cachix, dir, name);
+	write_secret(dir, TOKEN);
+	snprintf(cache, sizeof(cache),
+	         "url = cachix://%s\nendpoint = http://127.0.0.1:%u\ntoken-file = %s/secret\n", name,
+	         cachix.port, dir);
+	configure(dir, cache);
 }
 
 static int run_daemon(struct driver *driver)
@@ -260,8 +365,9 @@ static int run_daemon(struct driver *driver)
 static int run_with(struct driver *driver)
 {
 	fail_take_sqlite();
-	for (size_t i = MARK_IN_SPOOL; i <= MARK_ROOT; i++)
-		driver->ledger->marks[i] = 1;
+	if (!driver->arms)
+		for (size_t i = MARK_IN_SPOOL; i <= MARK_ROOT; i++)
+			driver->ledger->marks[i] = 1;
 	return run_daemon(driver);
 }
 
@@ -272,13 +378,23 @@ static int run(const char *dir, struct torture_ledger *ledger)
 
 static int run_big(const char *dir, struct torture_ledger *ledger)
 {
-	ledger->marks[MARK_BIG_IN_SPOOL] = 1;
+	ledger->marks[MARK_BIG] = 1;
 	return run(dir, ledger);
 }
 
 static int run_reloading(const char *dir, struct torture_ledger *ledger)
 {
 	return run_with(&(struct driver){ .dir = dir, .ledger = ledger, .reloads = true });
+}
+
+static int run_serving(const char *dir, struct torture_ledger *ledger)
+{
+	return run_with(&(struct driver){ .dir = dir, .ledger = ledger, .arms = true });
+}
+
+static int run_parts(const char *dir, struct torture_ledger *ledger)
+{
+	return run_with(&(struct driver){ .dir = dir, .ledger = ledger, .arms = true, .second = MARK_BIG });
 }
 
 static void judge(const char *dir, struct torture_ledger *ledger)
@@ -307,11 +423,29 @@ int main(int argc, char **argv)
 		{ "daemon-big", prepare_big, run_big, judge, .may_fail = true, .n_sample = 2,
 		  .kinds = 1u << FAIL_OPEN | 1u << FAIL_READ | 1u << FAIL_WRITE | 1u << FAIL_SYNC |
 		           1u << FAIL_NAME },
+		{ "daemon-nix", prepare_nix_daemon, run, judge, .may_fail = true, .n_sample = 1,
+		  .kinds = OURS },
+		/* Its uploads are noted in the queue. */
+		{ "daemon-s3", prepare_s3, run_parts, judge, .may_fail = true, .arms_itself = true,
+		  .n_sample = 1, .kinds = OURS | 1u << FAIL_SQL_STEP },
+		{ "daemon-attic", prepare_attic, run_serving, judge, .may_fail = true, .arms_itself = true,
+		  .n_sample = 1, .kinds = OURS },
+		{ "daemon-cachix", prepare_cachix, run_serving, judge, .may_fail = true, .arms_itself = true,
+		  .n_sample = 1, .kinds = OURS },
 	};
+	struct test_server *servers[] = { &web, &s3, &attic, &cachix, &nix_daemon };
+	char dir[64];
 	int status;
 
 	cache_server_start(&web, NULL);
+	s3_server_start(&s3);
+	attic_server_start(&attic);
+	cachix_server_start(&cachix);
+	scratch_make(dir);
+	nix_make(dir, 0);
+	nix_daemon_start(&nix_daemon, dir);
 	status = torture_main(argc, argv, scenarios, N_ELEMENTS(scenarios));
-	test_server_stop(&web);
+	for (size_t i = 0; i < N_ELEMENTS(servers); i++)
+		test_server_stop(servers[i]);
 	return status;
 }

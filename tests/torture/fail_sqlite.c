@@ -183,7 +183,8 @@ void fail_take_sqlite(void)
 	static sqlite3_mem_methods memory;
 	static sqlite3_vfs vfs;
 
-	sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_memory);
+	if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_memory) != SQLITE_OK)
+		abort();
 	memory = real_memory;
 	memory.xMalloc = memory_new;
 	memory.xRealloc = memory_resize;

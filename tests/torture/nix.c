@@ -20,8 +20,6 @@
 #include "tests/torture/torture.h"
 #include "tests/torture/world.h"
 
-#define BIG_BYTES MIB(9) /* packed, it is more than lies in memory, or is sent with its length */
-
 static const struct {
 	const char *path, *contents; /* NULL: it is the big one */
 } files[] = {
@@ -52,7 +50,8 @@ static void run_sql(sqlite3 *db, const char *sql)
 /* Registers FILE, number ID, as Nix does: with the hash and the size of its NAR. */
 static void register_file(sqlite3 *db, size_t id, const char *path, const char *file)
 {
-	uint8_t *bytes = malloc(BIG_BYTES + 4096);
+	size_t max_bytes = NIX_PARTS_BYTES + 4096;
+	uint8_t *bytes = malloc(max_bytes);
 	uint8_t digest[SHA256_DIGEST_LENGTH];
 	char hex[SHA256_HEX_SIZE], sql[512];
 	struct nar *nar;
@@ -62,7 +61,7 @@ static void register_file(sqlite3 *db, size_t id, const char *path, const char *
 
 	if (bytes == NULL || nar_open(&nar, file, &err) < 0)
 		torture_fail("%s", err.text);
-	while ((n = nar_read(nar, bytes + n_bytes, BIG_BYTES + 4096 - n_bytes, &err)) > 0)
+	while ((n = nar_read(nar, bytes + n_bytes, max_bytes - n_bytes, &err)) > 0)
 		n_bytes += (size_t)n;
 	if (n < 0)
 		torture_fail("%s", err.text);
@@ -71,12 +70,12 @@ static void register_file(sqlite3 *db, size_t id, const char *path, const char *
 	free(bytes);
 	hash_format_hex(digest, sizeof(digest), hex);
 	snprintf(sql, sizeof(sql),
-	         "INSERT INTO ValidPaths VALUES (%zu, '%s', 'sha256:%s', 1, '', %zu, 1, '', '')", id + 1,
-	         path, hex, n_bytes);
+	         "INSERT INTO ValidPaths VALUES (%zu, '%s', 'sha256:%s', 1, NULL, %zu, 1, NULL, NULL)",
+	         id + 1, path, hex, n_bytes);
 	run_sql(db, sql);
 }
 
-static void make_key(const char *dir)
+void nix_make_key(const char *dir)
 {
 	unsigned char public[crypto_sign_PUBLICKEYBYTES], secret[crypto_sign_SECRETKEYBYTES];
 	char path[PATH_MAX], text[256] = "torture-1:";
@@ -91,27 +90,27 @@ static void make_key(const char *dir)
 }
 
 /* What no compression makes smaller. */
-static void write_big(const char *path)
+static void write_big(const char *path, size_t n_bytes)
 {
-	uint64_t *words = malloc(BIG_BYTES);
+	uint64_t *words = malloc(n_bytes);
 	uint64_t random = 4711;
 
-	for (size_t i = 0; words != NULL && i < BIG_BYTES / sizeof(words[0]); i++) {
+	for (size_t i = 0; words != NULL && i < n_bytes / sizeof(words[0]); i++) {
 		random ^= random << 13;
 		random ^= random >> 7;
 		random ^= random << 17;
 		words[i] = random;
 	}
-	world_write(path, words, BIG_BYTES);
+	world_write(path, words, n_bytes);
 	free(words);
 }
 
-void nix_make(const char *dir, bool with_big)
+void nix_make(const char *dir, size_t big_bytes)
 {
 	char path[PATH_MAX];
 	sqlite3 *db;
 
-	make_key(dir);
+	nix_make_key(dir);
 	world_make_dir(dir, "nix/store");
 	world_make_dir(dir, "nix/var/nix/gcroots/nncache");
 	world_make_dir(dir, "nix/var/nix/db");
@@ -123,17 +122,18 @@ void nix_make(const char *dir, bool with_big)
 	run_sql(db, "PRAGMA synchronous = OFF; BEGIN");
 	run_sql(db, schema_sql);
 	for (size_t i = 0; i < N_ELEMENTS(files); i++) {
-		if (files[i].contents == NULL && !with_big)
+		if (files[i].contents == NULL && big_bytes == 0)
 			continue;
 		snprintf(path, sizeof(path), "%s%s", dir, files[i].path);
 		if (files[i].contents != NULL)
 			world_write(path, files[i].contents, strlen(files[i].contents));
 		else
-			write_big(path);
+			write_big(path, big_bytes);
 		register_file(db, i, files[i].path, path);
 	}
 	run_sql(db, "COMMIT");
 	sqlite3_close(db);
+	sqlite3_shutdown(); /* or fail_take_sqlite comes too late */
 }
 
 /* ---- the cache --------------------------------------------------------------------------------------- */

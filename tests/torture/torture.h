@@ -8,7 +8,7 @@
  * How many of all possible failures are tried: n_sample of each kind, spread evenly, at other places
  * each day ($TORTURE_SEED says where), $TORTURE_TIMES as many if that is set; all of them if $TORTURE is
  * "all", but SQL_MEMORY_MAX of SQLite's own allocations; all of a kind if it names one. There are some
- * 25,000, of which one of the daemon takes 0.15 CPU-seconds under LeakSanitizer, and waits for four. A failed
+ * 33,000, of which one of the daemon takes 0.15 CPU-seconds under LeakSanitizer, and waits for four. A failed
  * one is named, and is run alone by `PROGRAM SCENARIO KIND:NTH[+]`; $TORTURE_TRACE then shows where it
  * struck. */
 #ifndef TESTS_TORTURE_TORTURE_H
@@ -33,11 +33,13 @@ struct torture_scenario {
 	const char *name;
 	/* Makes the world in DIR, which is empty. Nothing fails yet. */
 	void (*prepare)(const char *dir);
-	/* With failures, from its first line until it returns the status to exit with. */
+	/* With failures, from its first line (or see arms_itself) until it returns the status to exit with.
+	 */
 	int (*run)(const char *dir, struct torture_ledger *ledger);
 	/* Ends the process by torture_fail if something is amiss. */
 	void (*judge)(const char *dir, struct torture_ledger *ledger);
 	bool may_fail;     /* to end with status 1 is fine */
+	bool arms_itself;  /* run() calls fail_arm(&ledger->plan): nothing fails or is counted before */
 	unsigned n_sample; /* of each kind */
 	unsigned kinds;    /* bits of those that are tried; 0: all */
 };
