@@ -262,7 +262,11 @@ static json_t *list_of(char *const *texts, size_t n, bool are_paths)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_string(are_paths ? store_path_base(texts[i]) : texts[i]));
+		if (json_array_append_new(
+			    list, json_string(are_paths ? store_path_base(texts[i]) : texts[i])) < 0) {
+			json_decref(list);
+			return NULL;
+		}
 	return list;
 }
 
@@ -271,6 +275,7 @@ static int format_preamble(struct attic_call *call, const struct path_info *info
 {
 	char hash[2 * SHA256_BYTES + 1];
 	json_t *root;
+	bool is_long;
 	char *text;
 
 	for (size_t i = 0; i < SHA256_BYTES; i++)
@@ -285,12 +290,13 @@ static int format_preamble(struct attic_call *call, const struct path_info *info
 	if (text == NULL)
 		return error_set(err, ERROR_TRANSIENT, "out of memory");
 	buf_init(&call->preamble, PREAMBLE_MAX_BYTES);
+	is_long = strlen(text) > PREAMBLE_MAX_BYTES;
 	buf_puts(&call->preamble, text);
 	free(text);
-	if (!buf_ok(&call->preamble))
+	if (is_long)
 		return error_set(err, ERROR_PERMANENT, "%s: refers to more paths than an Attic server takes",
 		                 info->path);
-	return 0;
+	return buf_ok(&call->preamble) ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
 }
 
 /* The preamble, then the NAR. */

@@ -113,6 +113,21 @@ static int read_answer(struct batch *batch, struct error *err)
 	return rc;
 }
 
+static void end_batch(struct batch *batch, const struct error *err)
+{
+	for (size_t i = 0; i < batch->n; i++) {
+		struct backend_op *op = batch->questions[i]->op;
+
+		if (op == NULL)
+			continue;
+		op->err = *err;
+		op->is_server_fault = batch->req.is_server_fault;
+		op->found = err->kind == ERROR_NONE && !batch->questions[i]->is_missing;
+		op_end_later(op);
+	}
+	batch_free(batch);
+}
+
 static void on_answered(struct http_request *req)
 {
 	struct batch *batch = CONTAINER_OF(req, struct batch, req);
@@ -126,17 +141,7 @@ static void on_answered(struct http_request *req)
 	else
 		(void)!read_answer(batch, &err);
 	bulk->n_batches--;
-	for (size_t i = 0; i < batch->n; i++) {
-		struct backend_op *op = batch->questions[i]->op;
-
-		if (op == NULL)
-			continue;
-		op->err = err;
-		op->is_server_fault = req->is_server_fault;
-		op->found = err.kind == ERROR_NONE && !batch->questions[i]->is_missing;
-		op_end_later(op);
-	}
-	batch_free(batch);
+	end_batch(batch, &err);
 	flush(bulk);
 }
 
@@ -165,6 +170,10 @@ static void send_batch(struct bulk *bulk, struct batch *batch)
 		bulk->last = &bulk->first;
 	qsort(batch->questions, batch->n, sizeof(struct question *), by_hash);
 	format_question(batch);
+	if (!buf_ok(&batch->text)) {
+		end_batch(batch, &(struct error){ .kind = ERROR_TRANSIENT, .text = "out of memory" });
+		return;
+	}
 	batch->n_asking = batch->n;
 	batch->req = (struct http_request){
 		.method = HTTP_POST,

@@ -144,7 +144,10 @@ static json_t *references_of(const struct path_info *info)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < info->n_references; i++)
-		json_array_append_new(list, json_string(store_path_base(info->references[i])));
+		if (json_array_append_new(list, json_string(store_path_base(info->references[i]))) < 0) {
+			json_decref(list);
+			return NULL;
+		}
 	return list;
 }
 
