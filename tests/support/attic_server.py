@@ -34,7 +34,6 @@ import json
 import os
 import re
 import threading
-from http.server import ThreadingHTTPServer
 
 import own_cache
 from own_cache import BASE_NAME, NIX32, Incomplete, Key, fingerprint, nix32, put_files
@@ -302,8 +301,7 @@ def main():
     parser.add_argument("--log")
     parser.add_argument("--root")
     args = parser.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = own_cache.Server(("127.0.0.1", 0), Handler)
     server.args = args
     server.cache, server.others = Cache(args, args.cache, Key(f"{args.cache}-1")), {}
     server.lock = server.cache.lock

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import tempfile
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 BASE_NAME = f"[{NIX32}]{{32}}-[0-9a-zA-Z+\\-._?=]+"
@@ -32,8 +32,14 @@ class Key:
         der = subprocess.run(["openssl", "pkey", "-in", self.file, "-pubout", "-outform", "DER"], check=True,
                              stdout=subprocess.PIPE).stdout
         self.public = f"{name}:{base64.b64encode(der[-32:]).decode()}"
+        self.signed = {}
 
     def sign(self, text):
+        if text not in self.signed:
+            self.signed[text] = self.sign_new(text)
+        return self.signed[text]
+
+    def sign_new(self, text):
         with tempfile.NamedTemporaryFile(dir=self.dir.name) as message:
             message.write(text.encode())
             message.flush()
@@ -70,6 +76,11 @@ def put_files(root, files):
 
 class Incomplete(Exception):
     """The client went away in the middle of its body."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1305,7 +1305,7 @@ static void what_is_collected_mends_nothing_below_it(void **state)
 /* The daemon was killed before it took away the root of what had to make room. */
 static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 {
-	struct queue_unprotect unprotect = { .now_unix_s = clock_unix_s(), .n_max = 10 };
+	struct queue_unprotect unprotect = { .n_max = 10 };
 	struct intake_handover h;
 	(void)state;
 
@@ -1313,6 +1313,7 @@ static void a_root_that_was_to_make_room_goes_at_the_next_start(void **state)
 	run_until(is_ready);
 	begin_hand_over(&h, only_out, 1, NULL);
 	run_until(all_is_resolved);
+	unprotect.now_unix_s = clock_unix_s(); /* no sooner than the root was made */
 	run_op(&unprotect.op, QUEUE_UNPROTECT);
 	assert_int_equal(unprotect.n_released, 1);
 	queue_op_fini(&unprotect.op);
