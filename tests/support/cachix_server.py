@@ -143,10 +143,9 @@ class Cache:
                 self.dangling.append(base)
             self.paths[info["cStoreHash"]] = dict(info, file=file, base=base, sig=sig)
             del self.uploads[upload.nar_id]
-        narinfo = self.narinfo(info["cStoreHash"])
-        if self.root is not None and narinfo is not None:
+        if self.root is not None and self.has_closure(info["cStoreHash"]):
             put_files(self.root, [(f"nar/{info['cFileHash']}.nar.zst", file),
-                                  (f"{info['cStoreHash']}.narinfo", narinfo.encode())])
+                                  (f"{info['cStoreHash']}.narinfo", self.narinfo(info["cStoreHash"]).encode())])
 
     def has_closure(self, hash_part, seen=None):
         seen = set() if seen is None else seen

@@ -276,12 +276,16 @@ static void make_place(const struct test_server *server, const char *dir, char n
 		torture_fail("%s: %s", path, strerror(errno));
 }
 
-static void write_secret(const char *dir, const char *text)
+/* A world without work yet, whose cache is called NAME at SERVER, with DIR/secret. */
+static void make_idle(const struct test_server *server, const char *dir, size_t big_bytes, const char *secret,
+                      char name[64])
 {
 	char path[PATH_MAX];
 
+	nix_make(dir, big_bytes);
+	make_place(server, dir, name);
 	snprintf(path, sizeof(path), "%s/secret", dir);
-	world_write(path, text, strlen(text));
+	world_write(path, secret, strlen(secret));
 	chmod(path, 0600); /* or the daemon does not take it */
 }
 
@@ -310,9 +314,7 @@ static void prepare_s3(const char *dir)
 {
 	char name[64], cache[PATH_MAX];
 
-	nix_make(dir, NIX_PARTS_BYTES);
-	make_place(&s3, dir, name);
-	write_secret(dir, AWS_KEYS);
+	make_idle(&s3, dir, NIX_PARTS_BYTES, AWS_KEYS, name);
 	snprintf(cache, sizeof(cache),
 	         "url = s3://%s\nendpoint = http://127.0.0.1:%u\ntoken-file = %s/secret\n" KEY, name, s3.port,
 	         dir, dir);
@@ -323,9 +325,7 @@ static void prepare_attic(const char *dir)
 {
 	char name[64], cache[PATH_MAX];
 
-	nix_make(dir, 0);
-	make_place(&attic, dir, name);
-	write_secret(dir, TOKEN);
+	make_idle(&attic, dir, 0, TOKEN, name);
 	snprintf(cache, sizeof(cache), "url = attic+http://127.0.0.1:%u/%s\ntoken-file = %s/secret\n" KEY,
 	         attic.port, name, dir, dir);
 	configure(dir, cache);
@@ -335,9 +335,7 @@ static void prepare_cachix(const char *dir)
 {
 	char name[64], cache[PATH_MAX];
 
-	nix_make(dir, 0);
-	make_place(&cachix, dir, name);
-	write_secret(dir, TOKEN);
+	make_idle(&cachix, dir, 0, TOKEN, name);
 	snprintf(cache, sizeof(cache),
 	         "url = cachix://%s\nendpoint = http://127.0.0.1:%u\ntoken-file = %s/secret\n", name,
 	         cachix.port, dir);
