@@ -9,7 +9,6 @@
  * A body that fails, and a cancel, tear the request off: the server has an incomplete NAR, and forgets it
  * (I7). The rest of the seam has nothing to do here and succeeds in the next turn. */
 #include <assert.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 
 #include "common/store_path.h"
 #include "daemon/backend/bulk.h"
+#include "daemon/backend/json_text.h"
 #include "daemon/backend/kind.h"
 #include "daemon/http/fault.h"
 
@@ -119,13 +119,15 @@ static const char *advice_on(const struct http_request *req)
 /* The server's own words, {"code":N,"error":"Name","message":"text"}, where it said some, and what to do. */
 static void explain(void *ctx, struct http_request *req)
 {
-	json_t *root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	const char *name = json_string_value(json_object_get(root, "error"));
-	const char *message = json_string_value(json_object_get(root, "message"));
-	const char *advice = advice_on(req);
+	const char *advice = advice_on(req), *name, *message;
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
+	struct error no_words;
 	struct buf text;
 	(void)ctx;
 
+	(void)!json_doc_read(&doc, &req->answer, &no_words);
+	name = json_string_value(json_object_get(doc.root, "error"));
+	message = json_string_value(json_object_get(doc.root, "message"));
 	buf_init(&text, KIB(8));
 	if (req->status >= 400 && name != NULL && message != NULL) {
 		size_t len = strnlen(message, 200);
@@ -145,7 +147,6 @@ static void explain(void *ctx, struct http_request *req)
 		             buf_text(&text));
 	make_plain(req->err.text);
 	buf_fini(&text);
-	json_decref(root);
 }
 
 /* ---- prepare ---------------------------------------------------------------------------------------- */
@@ -221,8 +222,8 @@ static int check_config(const struct attic_call *call, const json_t *root, struc
 static void on_config(struct http_request *req)
 {
 	struct attic_call *call = CONTAINER_OF(req, struct attic_call, req);
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
 	struct error err;
-	json_t *root;
 	int rc;
 
 	if (req->err.kind != ERROR_NONE) {
@@ -230,10 +231,12 @@ static void on_config(struct http_request *req)
 		call_end(call, &req->err);
 		return;
 	}
-	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	announce(&call->attic->backend, root);
-	rc = root == NULL ? refuse_config(call, "no JSON", &err) : check_config(call, root, &err);
-	json_decref(root);
+	rc = json_doc_read(&doc, &req->answer, &err);
+	if (rc == 0) {
+		announce(&call->attic->backend, doc.root);
+		rc = doc.root == NULL ? refuse_config(call, "no JSON", &err)
+		                      : check_config(call, doc.root, &err);
+	}
 	if (rc < 0)
 		make_plain(err.text);
 	call_end(call, rc < 0 ? &err : NULL);
@@ -274,9 +277,9 @@ static json_t *list_of(char *const *texts, size_t n, bool are_paths)
 static int format_preamble(struct attic_call *call, const struct path_info *info, struct error *err)
 {
 	char hash[2 * SHA256_BYTES + 1];
+	size_t n_bytes;
 	json_t *root;
-	bool is_long;
-	char *text;
+	int rc;
 
 	for (size_t i = 0; i < SHA256_BYTES; i++)
 		snprintf(hash + 2 * i, 3, "%02x", info->nar_hash[i]);
@@ -285,18 +288,15 @@ static int format_preamble(struct attic_call *call, const struct path_info *info
 	                 info->path, "references", list_of(info->references, info->n_references, true),
 	                 "system", "deriver", "sigs", list_of(info->sigs, info->n_sigs, false), "ca",
 	                 info->ca, "nar_hash", "sha256:", hash, "nar_size", (json_int_t)info->nar_size);
-	text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
-	json_decref(root);
-	if (text == NULL)
-		return error_set(err, ERROR_TRANSIENT, "out of memory");
+	n_bytes = root != NULL ? json_dumpb(root, NULL, 0, JSON_COMPACT | JSON_ENSURE_ASCII) : 0;
 	buf_init(&call->preamble, PREAMBLE_MAX_BYTES);
-	is_long = strlen(text) > PREAMBLE_MAX_BYTES;
-	buf_puts(&call->preamble, text);
-	free(text);
-	if (is_long)
-		return error_set(err, ERROR_PERMANENT, "%s: refers to more paths than an Attic server takes",
-		                 info->path);
-	return buf_ok(&call->preamble) ? 0 : error_set(err, ERROR_TRANSIENT, "out of memory");
+	if (n_bytes > PREAMBLE_MAX_BYTES)
+		rc = error_set(err, ERROR_PERMANENT, "%s: refers to more paths than an Attic server takes",
+		               info->path);
+	else
+		rc = json_text_write(&call->preamble, root, JSON_ENSURE_ASCII, err);
+	json_decref(root);
+	return rc;
 }
 
 /* The preamble, then the NAR. */

@@ -7,13 +7,13 @@
  *                 GET .../ROLE -> JSON */
 #include "daemon/backend/aws_remote.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/fd.h"
+#include "daemon/backend/json_text.h"
 #include "daemon/backend/kind.h"
 #include "daemon/backend/xml.h"
 #include "daemon/http/fault.h"
@@ -145,20 +145,18 @@ static const char *json_text(const json_t *json, const char *name)
 
 static int read_json(struct aws_remote *remote)
 {
-	json_error_t why;
-	json_t *json = json_loadb(buf_text(&remote->req.answer), remote->req.answer.len, 0, &why);
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
 	char url[URL_TEXT_SIZE];
-	int rc;
+	int rc = json_doc_read(&doc, &remote->req.answer, &remote->err);
 
-	if (!json_is_object(json)) {
-		json_decref(json);
-		return error_set(&remote->err, ERROR_OPERATOR,
-		                 "GET %s: answered with something that is not credentials",
-		                 show_url(url, remote->url));
-	}
-	rc = take_keys(remote, json_text(json, "AccessKeyId"), json_text(json, "SecretAccessKey"),
-	               json_text(json, "Token"), json_text(json, "Expiration"));
-	json_decref(json);
+	if (rc == 0 && json_is_object(doc.root))
+		rc = take_keys(remote, json_text(doc.root, "AccessKeyId"),
+		               json_text(doc.root, "SecretAccessKey"), json_text(doc.root, "Token"),
+		               json_text(doc.root, "Expiration"));
+	else if (rc == 0)
+		rc = error_set(&remote->err, ERROR_OPERATOR,
+		               "GET %s: answered with something that is not credentials",
+		               show_url(url, remote->url));
 	return rc;
 }
 

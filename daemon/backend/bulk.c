@@ -1,10 +1,10 @@
 #include "daemon/backend/bulk.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/store_path.h"
+#include "daemon/backend/json_text.h"
 #include "daemon/backend/kind.h"
 #include "daemon/http/fault.h"
 
@@ -76,40 +76,42 @@ static int refuse_answer(const struct batch *batch, const char *why, struct erro
 	return -1;
 }
 
-/* All that ask for HASH; what was not asked for is passed over. */
-static void mark_missing(struct batch *batch, const char *hash)
+/* All that ask for HASH. False: nobody does. */
+static bool mark_missing(struct batch *batch, const char *hash)
 {
 	struct question **found =
 		bsearch(hash, batch->questions, batch->n, sizeof(struct question *), by_text);
 
 	if (found == NULL)
-		return;
+		return false;
 	while (found > batch->questions && by_text(hash, found - 1) == 0)
 		found--;
 	for (; found < batch->questions + batch->n && by_text(hash, found) == 0; found++)
 		(*found)->is_missing = true;
+	return true;
 }
 
+/* What it does not name is there: one that names what nobody asked for is no answer to the question. */
 static int read_answer(struct batch *batch, struct error *err)
 {
-	json_t *root = json_loadb(buf_text(&batch->req.answer), batch->req.answer.len, 0, NULL);
-	const json_t *missing =
-		batch->bulk->answer_key != NULL ? json_object_get(root, batch->bulk->answer_key) : root;
-	int rc = 0;
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
+	int rc = json_doc_read(&doc, &batch->req.answer, err);
+	const char *key = batch->bulk->answer_key;
+	const json_t *missing;
 
-	if (root == NULL)
+	missing = key != NULL ? json_object_get(doc.root, key) : doc.root;
+	if (rc == 0 && doc.root == NULL)
 		rc = refuse_answer(batch, "no JSON", err);
-	else if (!json_is_array(missing))
+	else if (rc == 0 && !json_is_array(missing))
 		rc = refuse_answer(batch, "no array", err);
 	for (size_t i = 0; rc == 0 && i < json_array_size(missing); i++) {
 		const char *hash = json_string_value(json_array_get(missing, i));
 
 		if (hash == NULL)
 			rc = refuse_answer(batch, "not a text", err);
-		else
-			mark_missing(batch, hash);
+		else if (!mark_missing(batch, hash))
+			rc = refuse_answer(batch, "it names what was not asked for", err);
 	}
-	json_decref(root);
 	return rc;
 }
 

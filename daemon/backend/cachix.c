@@ -3,11 +3,11 @@
  * there is asked in bulk. It signs by itself, or takes signatures of a key that is registered there. */
 #include "daemon/backend/cachix.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/backend/json_text.h"
 #include "daemon/http/fault.h"
 
 struct prepare_call {
@@ -46,12 +46,14 @@ static const char *advice_on(const struct http_request *req)
 /* A proxy before the API says in its own way when to come back. */
 static void read_problem(struct http_request *req)
 {
-	json_t *root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	json_int_t after = json_integer_value(json_object_get(root, "retry_after"));
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
+	struct error no_words;
+	json_int_t after;
 
+	(void)!json_doc_read(&doc, &req->answer, &no_words);
+	after = json_integer_value(json_object_get(doc.root, "retry_after"));
 	if (req->err.retry_after_s == 0 && after > 0 && after <= UINT32_MAX)
 		req->err.retry_after_s = (uint32_t)after;
-	json_decref(root);
 }
 
 void cachix_explain(void *ctx, struct http_request *req)
@@ -119,8 +121,8 @@ static int check_cache(const struct prepare_call *call, const json_t *root, stru
 static void on_cache(struct http_request *req)
 {
 	struct prepare_call *call = CONTAINER_OF(req, struct prepare_call, req);
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
 	struct error err;
-	json_t *root;
 	int rc;
 
 	cachix_explain(NULL, req);
@@ -128,10 +130,11 @@ static void on_cache(struct http_request *req)
 		prepare_end(call, &req->err);
 		return;
 	}
-	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	announce(&call->cachix->backend, root);
-	rc = check_cache(call, root, &err);
-	json_decref(root);
+	rc = json_doc_read(&doc, &req->answer, &err);
+	if (rc == 0) {
+		announce(&call->cachix->backend, doc.root);
+		rc = check_cache(call, doc.root, &err);
+	}
 	prepare_end(call, rc < 0 ? &err : NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/crash.h"
 #include "daemon/backend/cachix_upload.h"
+#include "daemon/backend/json_text.h"
 
 #define PART_TRIES_MAX 3
 #define ETAG_MAX_BYTES 256
@@ -132,9 +133,9 @@ static void on_url(struct http_request *req)
 {
 	struct cachix_part *part = CONTAINER_OF(req, struct cachix_part, req);
 	struct cachix_upload *u = part->upload;
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
 	struct error err;
 	const char *url;
-	json_t *root;
 
 	if (!part_goes_on(part))
 		return;
@@ -143,18 +144,19 @@ static void on_url(struct http_request *req)
 		part_fail(part, &req->err, req->is_server_fault);
 		return;
 	}
-	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	url = json_string_value(json_object_get(root, "uploadUrl"));
+	if (json_doc_read(&doc, &req->answer, &err) < 0) {
+		part_fail(part, &err, false);
+		return;
+	}
+	url = json_string_value(json_object_get(doc.root, "uploadUrl"));
 	if (!url_is_safe(u->cachix, url)) {
 		/* The URL is a secret: what came is not repeated. */
 		cachix_answer_fault(req, "no URL for a part", &err);
-		json_decref(root);
 		part_fail(part, &err, true);
 		return;
 	}
 	free(part->url);
 	part->url = strdup(url);
-	json_decref(root);
 	if (part->url == NULL) {
 		error_set(&err, ERROR_TRANSIENT, "out of memory");
 		part_fail(part, &err, false);

@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/store_path.h"
 #include "daemon/backend/cachix_upload.h"
+#include "daemon/backend/json_text.h"
 #include "daemon/format/nixbase32.h"
 #include "daemon/http/fault.h"
 
@@ -193,16 +194,15 @@ static void on_completed(struct http_request *req)
 void cachix_complete(struct cachix_upload *u)
 {
 	json_t *root = json_pack("{s:O, s:o}", "parts", u->etags, "narInfoCreate", narinfo_of(u));
-	char *text = json_dumps(root, JSON_COMPACT);
+	struct error err;
+	int rc;
 
+	buf_clear(&u->text);
+	rc = json_text_write(&u->text, root, 0, &err);
 	json_decref(root);
 	free(u->url);
 	u->url = cachix_upload_url(u, "/complete", "");
-	buf_clear(&u->text);
-	if (text != NULL)
-		buf_puts(&u->text, text);
-	free(text);
-	if (u->url == NULL || u->text.len == 0 || !buf_ok(&u->text)) {
+	if (rc < 0 || u->url == NULL) {
 		give_up_memory(u);
 		return;
 	}
@@ -244,8 +244,8 @@ static char *escape_name(const char *name)
 static void on_started(struct http_request *req)
 {
 	struct cachix_upload *u = CONTAINER_OF(req, struct cachix_upload, req);
+	CLEANUP(json_doc_fini) struct json_doc doc = { 0 };
 	struct error err;
-	json_t *root;
 
 	assert(u->state == CACHIX_STARTING);
 	cachix_explain(NULL, req);
@@ -253,10 +253,12 @@ static void on_started(struct http_request *req)
 		cachix_give_up(u, &req->err, req->is_server_fault);
 		return;
 	}
-	root = json_loadb(buf_text(&req->answer), req->answer.len, 0, NULL);
-	u->upload_id = escape_name(json_string_value(json_object_get(root, "uploadId")));
-	u->nar_id = escape_name(json_string_value(json_object_get(root, "narId")));
-	json_decref(root);
+	if (json_doc_read(&doc, &req->answer, &err) < 0) {
+		cachix_give_up(u, &err, false);
+		return;
+	}
+	u->upload_id = escape_name(json_string_value(json_object_get(doc.root, "uploadId")));
+	u->nar_id = escape_name(json_string_value(json_object_get(doc.root, "narId")));
 	if (u->upload_id == NULL || u->nar_id == NULL) {
 		free(u->nar_id);
 		u->nar_id = NULL;

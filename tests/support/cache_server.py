@@ -17,7 +17,8 @@ directory, so that one mode can fill it and another refuse. Modes:
   html          everything answers a page of HTML with 200
   html-put      only PUT does, and keeps nothing
   405head       HEAD of anything answers 405; 501head: 501
-  bulk          POST of a list of hash parts answers those of which there is no narinfo, or that came twice
+  bulk          POST of a list of hash parts answers those of which there is no narinfo, or that came twice;
+                bulk-half: and what is not asked for, the first half of each
   echo          everything answers 401 and repeats the Authorization header
   cut-head      everything answers 200 and half a header
   long-head     everything answers 200 and header lines without end
@@ -170,11 +171,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, ("not known: %s\n" % self.headers.get("Authorization")).encode())
         elif mode in ("405head", "501head") and self.command == "HEAD":
             self.answer(int(mode[:3]))
-        elif mode == "bulk" and self.command == "POST":
+        elif mode in ("bulk", "bulk-half") and self.command == "POST":
             asked = json.loads(self.read_body())
             missing = [part for part in asked if asked.count(part) > 1 or
                        not os.path.exists(os.path.join(self.server.root, part + ".narinfo"))]
-            self.answer(200, json.dumps(missing).encode())
+            self.answer(200, json.dumps([part[:16] if mode == "bulk-half" else part for part in missing]).encode())
         elif mode == "head-body" and self.command == "HEAD":
             self.answer(404, length=LONG)
             self.wfile.write(b"x" * LONG)

@@ -1003,6 +1003,23 @@ static void paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice(vo
 	drop_object(KEY_A);
 }
 
+/* What is not named counts as being there: a name that is none of ours must not be passed over. */
+static void an_answer_to_another_question_is_no_answer(void **state)
+{
+	char url[] = "cachix://team", endpoint[256];
+	struct cache_config config = config_of(CACHE_CACHIX, url);
+	struct trial trial;
+	(void)state;
+
+	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u/bulk-half", server.port);
+	config.endpoint = endpoint;
+	open_config(&config);
+	find_info(&trial, PATH_A);
+	assert_fault(&trial, ERROR_OPERATOR, "it names what was not asked for");
+	assert_false(trial.op.found);
+	close_base();
+}
+
 /* Asking only spares the sending. */
 static void a_server_without_head_is_sent_to(void **state)
 {
@@ -1497,6 +1514,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_says_who_must_do_what),
 		cmocka_unit_test(caches_that_explain_themselves_are_waited_for_as_they_ask),
 		cmocka_unit_test(paths_that_are_asked_for_twice_at_once_are_found_or_missing_twice),
+		cmocka_unit_test(an_answer_to_another_question_is_no_answer),
 		cmocka_unit_test(a_server_without_head_is_sent_to),
 		cmocka_unit_test(a_foreign_cache_is_not_written_to),
 		cmocka_unit_test(a_narinfo_of_another_path_needs_an_operator),
