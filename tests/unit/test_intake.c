@@ -62,7 +62,7 @@ static struct {
 
 /* What stands still, or fails, until a test says otherwise. */
 static atomic_bool links_wait;
-static bool questions_wait, additions_fail;
+static bool questions_wait, additions_fail, claims_wait;
 
 static void on_fatal(void *ctx, const struct error *err)
 {
@@ -224,7 +224,7 @@ static int teardown(void **state)
 	char command[128];
 	(void)state;
 
-	links_wait = questions_wait = additions_fail = false; /* where a test ended in between */
+	links_wait = questions_wait = additions_fail = claims_wait = false; /* where a test ended */
 	if (t.intake != NULL)
 		close_intake();
 	umount2(t.state_dir, MNT_DETACH); /* where a test has made it a disk of its own */
@@ -538,7 +538,12 @@ static struct {
 	struct loop_post post;
 	bool was_refused;
 } question; /* the first that waits, or what is refused */
+static struct {
+	queue_op_fn done;
+	struct queue_op *op; /* of a claim that has ended, which nobody was told yet */
+} claim;
 static void on_refused(struct loop_post *post);
+static void on_claim_ended(struct queue_op *op);
 void __real_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
 void __wrap_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn done);
 
@@ -547,6 +552,11 @@ void __wrap_queue_start(struct queue *queue, struct queue_op *op, queue_op_fn do
 	bool waits = questions_wait && op->verb == QUEUE_EXPLAIN && question.op == NULL,
 	     fails = additions_fail && op->verb == QUEUE_ADD;
 
+	if (claims_wait && op->verb == QUEUE_CLAIM_ROOTS) {
+		claim.done = done;
+		__real_queue_start(queue, op, on_claim_ended);
+		return;
+	}
 	if (!waits && !fails) {
 		__real_queue_start(queue, op, done);
 		return;
@@ -566,6 +576,11 @@ static void on_refused(struct loop_post *post)
 	error_set(&question.op->err, ERROR_TRANSIENT, "no room");
 	question.was_refused = true;
 	question.done(question.op);
+}
+
+static void on_claim_ended(struct queue_op *op)
+{
+	claim.op = op;
 }
 
 static bool a_hand_over_was_refused(void)
@@ -721,7 +736,12 @@ static bool no_claim_is_under_way(void)
 	return t.is_ready && !resolve_is_busy(&t.intake->resolve);
 }
 
-/* Both go into one transaction: the claim finds nothing, and hears of the path before it has ended. */
+static bool a_claim_ended(void)
+{
+	return claim.op != NULL;
+}
+
+/* As where both go into one transaction: the claim finds nothing, and hears of the path before it ends. */
 static void what_comes_in_behind_an_empty_claim_is_resolved_at_once(void **state)
 {
 	const char *const paths[] = { OUT };
@@ -730,8 +750,13 @@ static void what_comes_in_behind_an_empty_claim_is_resolved_at_once(void **state
 
 	open_intake();
 	run_until(no_claim_is_under_way);
+	claims_wait = true;
 	intake_poke(t.intake);
+	run_until(a_claim_ended);
+	claims_wait = false;
 	begin_hand_over(&h, paths, 1, NULL);
+	run_until(is_handed_over);
+	claim.done(claim.op);
 	run_until(all_is_resolved);
 	assert_int_equal(n_roots(ROOT_QUEUED), 1);
 }
