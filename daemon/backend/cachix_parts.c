@@ -267,11 +267,12 @@ void cachix_fill(struct cachix_upload *u)
 		uint64_t left = body_readable_bytes(u->body) - u->next_offset;
 		struct cachix_part *part = find_free(u);
 
-		if (is_whole && left == 0 && u->n_busy == 0)
+		if (is_whole && left == 0 && u->n_busy == 0) {
 			cachix_complete(u);
-		else if (part == NULL || left == 0 || (!is_whole && left < u->part_bytes))
 			return;
-		else
-			part_begin(part, left < u->part_bytes ? left : u->part_bytes);
+		}
+		if (part == NULL || left == 0 || (!is_whole && left < u->part_bytes))
+			return;
+		part_begin(part, left < u->part_bytes ? left : u->part_bytes);
 	}
 }

@@ -64,6 +64,8 @@ struct cachix_upload {
 	json_t *etags; /* array of {"partNumber", "eTag"}, in the order of numbers */
 };
 
+/* Each of these that returns nothing can have ended U, and freed it. */
+
 /* Of "…/multipart-nar/NAR-ID" WHAT "?uploadId=…" and MORE. For the caller to free; NULL: no memory. */
 char *cachix_upload_url(const struct cachix_upload *u, const char *what, const char *more);
 /* What REQ was answered is of no use. */
