@@ -49,6 +49,7 @@ import argparse
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import threading
@@ -370,7 +371,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         with self.server.lock:
             # As hard as it gets: what must be escaped in a query and in XML.
-            upload_id = "up/%d+x==&amp;'" % len(self.server.uploads)
+            upload_id = "up/%d+x==&amp;'" % next(self.server.upload_numbers)
             self.server.uploads[upload_id.replace("&amp;", "&")] = {"key": key, "parts": {}, "tries": {}}
         self.answer_xml("InitiateMultipartUploadResult",
                         "<Bucket>%s</Bucket><Key>k</Key><UploadId>%s</UploadId>" % (mode, upload_id))
@@ -472,6 +473,7 @@ def main():
     server.metadata_token, server.session_token = args.metadata_token, args.session_token
     server.lock = threading.Lock()
     server.uploads = {}
+    server.upload_numbers = itertools.count()
     server.log = open(args.log, "a") if args.log else None
     print(server.server_address[1], flush=True)
     server.serve_forever()

@@ -183,6 +183,7 @@ void fail_take_sqlite(void)
 	static sqlite3_mem_methods memory;
 	static sqlite3_vfs vfs;
 
+	fail_spare(true); /* to take it over starts it */
 	if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_memory) != SQLITE_OK)
 		abort();
 	memory = real_memory;
@@ -198,4 +199,5 @@ void fail_take_sqlite(void)
 	vfs.xDelete = on_delete;
 	if (sqlite3_vfs_register(&vfs, 1) != SQLITE_OK)
 		abort();
+	fail_spare(false);
 }
