@@ -144,7 +144,7 @@ static void explain(void *ctx, struct http_request *req)
 	/* What is missing is the cache: no path is asked for by its own URL. */
 	if (req->err.kind != ERROR_NONE)
 		error_reword(&req->err, req->status == 404 ? ERROR_OPERATOR : req->err.kind, "%s",
-		             buf_text(&text));
+		             buf_ok(&text) ? buf_text(&text) : req->err.text);
 	make_plain(req->err.text);
 	buf_fini(&text);
 }

@@ -57,7 +57,7 @@ struct s3_call {
 	struct body_watch watch;
 	uint64_t part_bytes;
 	struct s3_parts *parts;
-	struct buf query;
+	char query[S3_QUERY_SIZE];
 	bool is_conditional;
 	struct error refusal; /* what was answered before */
 	bool is_refusal_of_server;
@@ -70,7 +70,6 @@ static void call_free(struct s3_call *call)
 	body_unwatch(&call->watch);
 	body_unref(call->body);
 	s3_request_fini(&call->req);
-	buf_fini(&call->query);
 	free(call->parts);
 	free(call->key);
 	free(call);
@@ -313,7 +312,7 @@ static void on_parts(struct s3_parts *parts)
 static void on_upload_id(struct s3_parts *parts, const char *upload_id)
 {
 	struct s3_call *call = parts->owner;
-	const struct error fine = { 0 };
+	static const struct error fine, no_memory = { .kind = ERROR_TRANSIENT, .text = "out of memory" };
 	struct buf note;
 
 	if (call->op->note == NULL) {
@@ -322,7 +321,10 @@ static void on_upload_id(struct s3_parts *parts, const char *upload_id)
 	}
 	buf_init(&note, KIB(8));
 	buf_printf(&note, "%s %s", call->key, upload_id);
-	call->op->note(call->op, buf_text(&note));
+	if (buf_ok(&note))
+		call->op->note(call->op, buf_text(&note));
+	else
+		s3_parts_noted(parts, &no_memory);
 	buf_fini(&note);
 }
 
@@ -460,18 +462,28 @@ static void on_abandoned(struct s3_request *req)
 	}
 }
 
+/* Without its query the request would remove the object itself. */
 static void abandon_start(struct backend *backend, struct backend_op *op, const char *note)
 {
 	size_t n_key = strcspn(note, " ");
+	const char *upload_id = note + n_key + (note[n_key] == ' ');
 	struct s3_call *call = call_new(backend, op, &object_nar, note);
+	struct buf query;
 
 	if (call == NULL)
 		return;
 	call->key[n_key] = '\0';
-	buf_init(&call->query, KIB(8));
-	s3_put_query(&call->query, "uploadId", note + n_key + (note[n_key] == ' '));
+	buf_init_in(&query, call->query, sizeof(call->query));
+	s3_put_query(&query, "uploadId", upload_id);
+	if (upload_id[0] == '\0' || !buf_ok(&query)) {
+		log_warning(
+			"an unfinished upload of %s stays in the bucket: the queue has no upload id of it",
+			call->key);
+		call_end_later(call, NULL);
+		return;
+	}
 	call->req.method = HTTP_DELETE;
-	call->req.query = buf_text(&call->query);
+	call->req.query = call->query;
 	call_request(call, CALL_ABANDONING, on_abandoned);
 }
 

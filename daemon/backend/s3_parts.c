@@ -57,7 +57,6 @@ static void finish(struct s3_parts *p)
 		free(p->etags[i]);
 	free(p->etags);
 	p->etags = NULL;
-	buf_fini(&p->query);
 	buf_fini(&p->text);
 	timer_close(&p->timer, on_timer_closed);
 }
@@ -94,9 +93,11 @@ static void start_request(struct s3_parts *p, s3_done_fn done)
 
 static void set_upload_query(struct s3_parts *p)
 {
-	buf_clear(&p->query);
-	s3_put_query(&p->query, "uploadId", p->upload_id);
-	p->req.query = buf_text(&p->query);
+	struct buf query;
+
+	buf_init_in(&query, p->query, sizeof(p->query));
+	s3_put_query(&query, "uploadId", p->upload_id);
+	p->req.query = p->query;
 }
 
 static void add_header(struct s3_request *req, const char *line)
@@ -375,8 +376,8 @@ static struct s3_part *find_place(struct s3_parts *p)
 
 static int note_part(struct s3_parts *p, struct s3_part *part, uint64_t len)
 {
-	CLEANUP(buf_fini) struct buf query = { .max = sizeof(part->query) - 1 };
 	char **etags = realloc(p->etags, (p->n_parts + 1) * sizeof(p->etags[0]));
+	struct buf query;
 	char number[16];
 
 	if (etags == NULL)
@@ -384,11 +385,9 @@ static int note_part(struct s3_parts *p, struct s3_part *part, uint64_t len)
 	p->etags = etags;
 	p->etags[p->n_parts++] = NULL;
 	snprintf(number, sizeof(number), "%u", p->n_parts);
+	buf_init_in(&query, part->query, sizeof(part->query));
 	s3_put_query(&query, "partNumber", number);
 	s3_put_query(&query, "uploadId", p->upload_id);
-	if (!buf_ok(&query))
-		return -1;
-	strcpy(part->query, buf_text(&query));
 	part->parts = p;
 	part->number = p->n_parts;
 	part->n_tries = 0;
@@ -529,7 +528,6 @@ static void on_rested(struct timer *timer)
 
 void s3_parts_start(struct s3_parts *p)
 {
-	buf_init(&p->query, KIB(8));
 	buf_init(&p->text, LIST_MAX_BYTES);
 	timer_init(&p->timer, p->bucket->loop, on_rested);
 	body_watch(p->body, &p->watch, on_body_changed);

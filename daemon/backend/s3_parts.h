@@ -11,9 +11,11 @@
 #include "daemon/body/body.h"
 #include "daemon/loop/timer.h"
 
-#define S3_PARTS_AT_ONCE    4
-#define S3_PARTS_MAX        10000
-#define S3_UPLOAD_ID_MAX    1024
+#define S3_PARTS_AT_ONCE 4
+#define S3_PARTS_MAX     10000
+#define S3_UPLOAD_ID_MAX 1024
+/* Room for the query of a part. It needs no memory: without its query an abort would remove the object. */
+#define S3_QUERY_SIZE       (S3_UPLOAD_ID_MAX * 3 + 64)
 #define S3_PART_MIN_BYTES   MIB(16)
 #define S3_PART_LIMIT_BYTES GIB(5)
 
@@ -42,7 +44,7 @@ struct s3_part {
 	unsigned n_tries;
 	bool is_running, is_resting;
 	uint64_t offset, len;
-	char query[S3_UPLOAD_ID_MAX * 3 + 64];
+	char query[S3_QUERY_SIZE];
 };
 
 struct s3_parts { /* the owner's until done; zero it before start */
@@ -70,7 +72,8 @@ struct s3_parts { /* the owner's until done; zero it before start */
 	struct s3_request req; /* all but parts */
 	unsigned n_tries;
 	bool is_running, is_resting;
-	struct buf query, text;
+	char query[S3_QUERY_SIZE];
+	struct buf text;
 	struct s3_part places[S3_PARTS_AT_ONCE];
 	char **etags; /* of the parts sent, by number - 1 */
 	unsigned n_parts, n_places_busy;

@@ -352,7 +352,7 @@ void http_classify(struct http_request *req, int curl_code, const char *detail, 
 	if (req->err.kind == ERROR_NONE)
 		req->err.text[0] = '\0';
 	else
-		error_set(&req->err, req->err.kind, "%s", buf_text(&text));
+		error_set(&req->err, req->err.kind, "%s", text.len > 0 ? text.data : "out of memory");
 	req->err.is_overload =
 		req->status == 429 || req->status == 503 || curl_code == CURLE_OPERATION_TIMEDOUT;
 	buf_fini(&text);

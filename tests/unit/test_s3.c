@@ -892,6 +892,26 @@ static void what_was_left_unfinished_is_taken_away_later(void **state)
 	close_base();
 }
 
+/* The same request without an upload id would remove the object. */
+static void nothing_is_taken_away_without_an_upload_id(void **state)
+{
+	char notes[3][4096] = { NAR_A, NAR_A " ", NAR_A " " };
+	struct trial trial;
+	(void)state;
+
+	open_mode("ok");
+	put_object(NAR_A, "a NAR");
+	memset(notes[2] + strlen(notes[2]), '/', 3000);
+	for (size_t i = 0; i < N_ELEMENTS(notes); i++) {
+		backend->ops->abandon_start(backend, begin(&trial), notes[i]);
+		finish(&trial);
+		assert_good(&trial);
+	}
+	assert_int_equal(n_logged("\"DELETE\""), 0);
+	assert_true(has_object(NAR_A));
+	close_base();
+}
+
 /* Refusals */
 
 static void a_refusal_says_what_to_do(void **state)
@@ -1497,6 +1517,7 @@ int main(void)
 		TEST(an_upload_that_cannot_be_aborted_is_not_forgotten),
 		TEST(canceling_ends_an_upload_wherever_it_is),
 		TEST(what_was_left_unfinished_is_taken_away_later),
+		TEST(nothing_is_taken_away_without_an_upload_id),
 		TEST(a_refusal_says_what_to_do),
 		TEST(preparing_finds_the_fault_first),
 		TEST(a_wrong_key_or_secret_is_told_and_read_again),
