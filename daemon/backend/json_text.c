@@ -66,7 +66,6 @@ int json_doc_read(struct json_doc *doc, const struct buf *text, struct error *er
 	int rc = 0;
 
 	pthread_once(&once, take_memory_over);
-	*doc = (struct json_doc){ 0 };
 	reading = doc;
 	if (setjmp(on_no_memory) == 0)
 		doc->root = json_loadb(buf_text(text), text->len, 0, NULL);

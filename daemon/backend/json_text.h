@@ -17,7 +17,7 @@ struct json_doc {
 	struct json_chunk *chunks;
 };
 
-/* Errors: ERROR_TRANSIENT, no memory; root is NULL. */
+/* DOC is zeroed before. Errors: ERROR_TRANSIENT, no memory; root is NULL. */
 int json_doc_read(struct json_doc *doc, const struct buf *text, struct error *err) MUST_CHECK;
 void json_doc_fini(struct json_doc *doc);
 

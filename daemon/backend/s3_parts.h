@@ -11,13 +11,15 @@
 #include "daemon/body/body.h"
 #include "daemon/loop/timer.h"
 
-#define S3_PARTS_AT_ONCE 4
-#define S3_PARTS_MAX     10000
-#define S3_UPLOAD_ID_MAX 1024
-/* Room for the query of a part. It needs no memory: without its query an abort would remove the object. */
-#define S3_QUERY_SIZE       (S3_UPLOAD_ID_MAX * 3 + 64)
+#define S3_PARTS_AT_ONCE    4
+#define S3_PARTS_MAX        10000
+#define S3_UPLOAD_ID_MAX    1024
 #define S3_PART_MIN_BYTES   MIB(16)
 #define S3_PART_LIMIT_BYTES GIB(5)
+
+/* Room for the longest query. It must not fail for want of memory: without it an abort would remove the
+ * object. */
+#define S3_QUERY_SIZE (S3_UPLOAD_ID_MAX * 3 + 64)
 
 /* The size of the parts of a body of at most BOUND_BYTES. */
 uint64_t s3_part_bytes(uint64_t bound_bytes);
