@@ -221,7 +221,7 @@ all_come_back() {
 	hand_over
 	died_at RESOLVE_ENDED
 	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM root WHERE state < 3')" -eq 0 ]
-	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	[ "$(readlink "$T/var/gcroots/nncache"/* | sort -u)" = "$PATH_NOW" ]
 	goes_on RESOLVE_ENDED
 	cache_lacks "$CACHE" "$PATH_NOW"
 }
@@ -238,7 +238,7 @@ all_come_back() {
 	hand_over
 	died_at UPLOAD_RECORDED
 	[ "$(sqlite3 "$T/state/queue.db" 'SELECT count(*) FROM job WHERE state = 4')" -ge 1 ]
-	[ "$(readlink "$T/var/gcroots/nncache"/*)" = "$PATH_NOW" ]
+	[ "$(readlink "$T/var/gcroots/nncache"/* | sort -u)" = "$PATH_NOW" ]
 	start_armed ''
 	soon status_is '.queue | .failed + .blocked == 2'
 	nix-store --gc >/dev/null 2>&1
