@@ -4,8 +4,9 @@
 
 load common
 
-N_BY_HOOKS=40 # with as many dependencies
-N_BY_NIX=10   # the same
+N_BY_HOOKS=40  # with as many dependencies
+N_BY_NIX=10    # the same
+N_NO_DAEMON=10 # of those by hooks: no daemon runs for a whole collection
 HOOK_POINTS=(HOOK_START HOOK_ROOTED HOOK_CONNECTED HOOK_SENT HOOK_ANSWERED)
 
 setup() {
@@ -81,7 +82,7 @@ hooks_run() {
 	start_daemon
 	start collector collect_for_ever
 
-	hooks_run "${paths[@]}" 2>>"$T/log/hooks.log" 3>&- &
+	hooks_run "${paths[@]:N_NO_DAEMON}" 2>>"$T/log/hooks.log" 3>&- &
 	hooks=$!
 	build_closures "$(names $N_BY_NIX built)" "$HOOK" >"$T/done/by-nix" 2>"$T/log/by-nix.log" 3>&- &
 	nix=$!
@@ -98,9 +99,16 @@ hooks_run() {
 	[ "${#by_nix[@]}" -eq $N_BY_NIX ]
 	paths+=("${by_nix[@]}")
 
+	# What hooks spool has nothing but their own roots.
+	stop_daemon KILL
+	hooks_run "${paths[@]:0:N_NO_DAEMON}" 2>>"$T/log/hooks.log" 3>&-
+	wait_for_collection
+	start_daemon
+
 	wait_for_collection
 	for path in "${paths[@]}"; do
-		[ -e "$path/data" ] && [ -e "$(cat "$path/needs")/data" ]
+		[ -e "$path/data" ]
+		[ -e "$(cat "$path/needs")/data" ]
 	done
 	[ ! -e "$witness" ]
 	echo "$(n_collections) collections, $n_kills daemons and $(wc -l <"$T/done/killed") hooks killed"

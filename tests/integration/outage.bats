@@ -17,7 +17,8 @@ setup() {
 	wait_until 20 cache_is_out 2
 	nix-store --gc
 	[ ! -e "$other" ]
-	[ -e "$path/data" ] && [ -e "$dependency/data" ]
+	[ -e "$path/data" ]
+	[ -e "$dependency/data" ]
 
 	start_nginx
 	ctl retry --failed || true

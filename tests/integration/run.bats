@@ -187,7 +187,8 @@ start_cache() {
 	set -- $OUT
 	cache_has "$T/cache" "$1"
 	cache_lacks "$T/cache" "$2"
-	[ ! -e "$SOCKET" ] && [ ! -e "$T/state/queue.db" ]
+	[ ! -e "$SOCKET" ]
+	[ ! -e "$T/state/queue.db" ]
 	no_scratch
 }
 
@@ -379,7 +380,8 @@ next_step() {
 	job session stop
 	[ "$STATUS" -eq 4 ]
 	next_step
-	[ "$NIX_CONFIG" = 'cores = 1' ] && [ -z "$NNCACHE_SESSION" ]
+	[ "$NIX_CONFIG" = 'cores = 1' ]
+	[ -z "$NNCACHE_SESSION" ]
 	cache_has "$T/cache" "$(readlink result)"
 	# shellcheck disable=SC2016 # Markdown
 	grep -E '^\| `cache` \| 1 \| [0-9.]+ [KiB]+ \| 0 \| 0 \|$' "$T/summary"

@@ -121,7 +121,8 @@ collect() {
 		grep -qF "$word" "$T/served/main"
 	done
 	[ "$(holds_a_mark -h "$T/served/main" | sort -u | wc -l)" -eq 4 ]
-	holds_a_mark -q "$T/etc/key.secret" && holds_a_mark -q "$T/etc/client.key"
+	holds_a_mark -q "$T/etc/key.secret"
+	holds_a_mark -q "$T/etc/client.key"
 	grep -q '"PUT", "path": "/ok/.*narinfo", "status": 201' "$T/served/tls" # which takes known clients only
 	# The host that others redirect to was asked, and got none.
 	grep -q nix-cache-info "$T/served/other"
@@ -312,7 +313,8 @@ done_are() {
 	call_hook "$path"
 	wait_until 30 every_cache_was_tried
 	collect "$path"
-	grep -q 'token-file' "$T/seen/list" && grep -q 'bad.secret' "$T/seen/list"
+	grep -q 'token-file' "$T/seen/list"
+	grep -q 'bad.secret' "$T/seen/list"
 
 	# The same at a check, at a reload and at start.
 	i=0

@@ -71,7 +71,7 @@ breaks_and_mends() {
 	found missing "$ONE" upload
 	found nar-wrong "$TWO" operator
 	found dangling "$TWO" upload
-	! found nar-wrong "$THREE"
+	found nar-wrong "$THREE" && false
 	verify 4 --deep
 	found nar-wrong "$THREE" operator
 

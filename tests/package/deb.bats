@@ -39,10 +39,12 @@ throwaway() {
 		purge_package >said 2>&1
 		cat said
 		grep -q 'restart nix-daemon' said
-		! grep -q 'not uploaded' said
-		! grep -q '^post-build-hook' /etc/nix/nix.conf
+		grep 'not uploaded' said && false
+		grep '^post-build-hook' /etc/nix/nix.conf && false
 		grep -q '^sandbox = false$' /etc/nix/nix.conf
-		[ ! -e /usr/lib/nncache ] && [ ! -e /var/lib/nncache ] && [ ! -e /nix/var/nix/gcroots/nncache ]
+		[ ! -e /usr/lib/nncache ]
+		[ ! -e /var/lib/nncache ]
+		[ ! -e /nix/var/nix/gcroots/nncache ]
 		[ "$(ls /etc/nncache)" = nncache.conf ]
 		build another
 	SCRIPT
@@ -56,12 +58,13 @@ throwaway() {
 		echo "$HOOK_LINE  # ours" >>/etc/nix/nix.conf
 		build program
 		purge_package remove
-		! grep -q '^post-build-hook' /etc/nix/nix.conf
+		grep '^post-build-hook' /etc/nix/nix.conf && false
 		ls /var/lib/nncache/spool/*.req /nix/var/nix/gcroots/nncache/*
 		build another
 		purge_package | tee said
 		grep -q 'not uploaded yet, .*: 1$' said
-		[ ! -e /var/lib/nncache ] && [ ! -e /nix/var/nix/gcroots/nncache ]
+		[ ! -e /var/lib/nncache ]
+		[ ! -e /nix/var/nix/gcroots/nncache ]
 	SCRIPT
 }
 
@@ -101,7 +104,7 @@ throwaway() {
 		chmod 640 /etc/nix/nix.custom.conf
 		build program
 		purge_package
-		! grep '^post-build-hook' /etc/nix/nix.custom.conf /etc/nix/more/two.conf
+		grep '^post-build-hook' /etc/nix/nix.custom.conf /etc/nix/more/two.conf && false
 		[ "$(stat -c %a /etc/nix/nix.custom.conf)" = 640 ]
 		grep -qx "$HOOK_LINE" /etc/nix/unused.conf
 		build another

@@ -194,7 +194,8 @@ on_a_terminal() {
 }
 
 @test "a changed key is seen after a restart" {
-	inside sh -ec 'cd /srv/keys && nix-store --generate-binary-cache-key machine-2 secret2 public2
+	inside sh -ec 'cd /srv/keys
+		nix-store --generate-binary-cache-key machine-2 secret2 public2
 		install -m 600 secret2 /etc/nncache/credentials/cache.key'
 	inside systemctl restart nncached
 	path=$(build new-key)
@@ -247,7 +248,8 @@ on_a_terminal() {
 	inside systemctl stop nncached
 	# shellcheck disable=SC2016 # for the shell inside
 	mapfile -t paths < <(inside sh -ec '
-		mkdir -p /srv/fifty && cd /srv/fifty
+		mkdir -p /srv/fifty
+		cd /srv/fifty
 		for i in $(seq 50); do echo "$i" >"fifty-$i"; done
 		nix-store --add fifty-*')
 	[ ${#paths[@]} -eq 50 ]
