@@ -4,7 +4,7 @@ from fault_server import (ALL, ASK_CACHE_INFO, ASK_INFO, ASK_NAR, PUT_INFO, PUT_
                           passing, raw, refuse_early, reset_before_answer, reset_in_body, slow_read, stall,
                           stalled_read, status, stored)
 
-STALL_TIMEOUT_S = 2
+STALL_TIMEOUT_S = 4
 STALLING, SILENT = {late, one_byte_a_second, slow_read, stall, stalled_read}, {"mute", "nowhere"}
 
 TRANSIENT, OPERATOR = ("delayed", "transient"), ("delayed", "operator")
