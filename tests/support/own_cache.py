@@ -1,10 +1,11 @@
-"""What the servers of tests/support share that stand for caches which sign by themselves."""
+"""What servers of tests/support share, most of them those that stand for caches which sign by themselves."""
 
 import base64
 import json
 import os
 import subprocess
 import tempfile
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -65,13 +66,19 @@ def fingerprint(path, nar_hash, nar_size, references):
     return ";".join(["1", path, nar_hash, str(nar_size), ",".join(references)])
 
 
+def put_file(path, data):
+    """Whole, or not at all: whoever looks meanwhile sees nothing, or what was there before."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temp = f"{path}.{threading.get_ident()}.tmp"
+    with open(temp, "wb") as file:
+        file.write(data)
+    os.rename(temp, path)
+
+
 def put_files(root, files):
     """Puts FILES, pairs of a name and what it holds, below ROOT: the last one when all others are there."""
     for name, data in files:
-        path = os.path.join(root, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(data)
+        put_file(os.path.join(root, name), data)
 
 
 class Incomplete(Exception):

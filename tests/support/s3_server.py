@@ -57,6 +57,8 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from own_cache import put_file
+
 KEYS = {"AKIDEXAMPLE": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "AKIDSESSION": "session/secret+key="}
 PLAIN = "-_.~"
 MIN_PART = 5 << 20
@@ -355,14 +357,9 @@ class Handler(BaseHTTPRequestHandler):
         if there and self.headers.get("If-None-Match") == "*":
             raise Refused(412, "PreconditionFailed")
 
-    def store(self, path, body):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as f:
-            f.write(body)
-
     def put(self, mode, path):
         self.may_store(mode, path)
-        self.store(path, self.body)
+        put_file(path, self.body)
         self.answer(200, headers=[] if mode == "no-etag" else [("ETag", '"%s"' % hashlib.md5(self.body).hexdigest())])
 
     def create(self, mode, key):
@@ -427,9 +424,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, HTML)
             return
         if mode.startswith("done-412"):
-            self.store(path, b"somebody else's")
+            put_file(path, b"somebody else's")
         self.may_store(mode, path)
-        self.store(path, b"".join(upload["parts"][n][1] for n in numbers))
+        put_file(path, b"".join(upload["parts"][n][1] for n in numbers))
         del self.server.uploads[upload_id]
         if mode == "done-lost":
             raise Refused(500, "InternalError")
