@@ -4,7 +4,7 @@
 
 load common
 
-N_BY_HOOKS=40  # with as many dependencies
+N_BY_HOOKS=50  # with as many dependencies
 N_BY_NIX=10    # the same
 N_NO_DAEMON=10 # of those by hooks: no daemon runs for a whole collection
 HOOK_POINTS=(HOOK_START HOOK_ROOTED HOOK_CONNECTED HOOK_SENT HOOK_ANSWERED)

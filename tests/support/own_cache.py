@@ -1,4 +1,4 @@
-"""What servers of tests/support share, most of them those that stand for caches which sign by themselves."""
+"""What servers of tests/support share; most of it is of caches that sign by themselves."""
 
 import base64
 import json
